@@ -1,0 +1,5 @@
+"""Names of types that several rooms use."""
+
+from os import PathLike
+
+Path = str | PathLike[str]
