@@ -2,4 +2,4 @@
 
 from os import PathLike
 
-Path = str | PathLike[str]
+AnyPath = str | PathLike[str]

@@ -1,0 +1,101 @@
+"""Functions of the distance: the envelope that ends a potential smoothly, and radial bases."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tensornet import _check
+
+
+def polynomial_envelope(
+    x: Tensor,  # (...)
+    power: int = 6,
+) -> Tensor:  # (...)
+    """Fall from one at 0 to zero at 1 with three continuous derivatives at 1.
+
+    Multiplied into everything that a neighbour contributes, it makes the energy three times, and
+    so the forces twice, continuously differentiable where a neighbour enters or leaves. It is the
+    polynomial 1 - O(x^p) of degree p + 3 with a fourfold zero at 1, written as (1 - x)^4 times the
+    first p terms of the series of (1 - x)^-4, which loses no digits near 1 in float32.
+
+    Args:
+        x: Distance over cutoff, not negative.
+        power: The p above: the higher, the later the fall.
+
+    Returns:
+        The envelope, zero from 1 on.
+
+    Raises:
+        ValueError: If `power` is below one.
+
+    Derivatives:
+        Any order; those above the third jump at 1.
+
+    References:
+        Gasteiger et al., Directional Message Passing (2020), equation 8, with one condition more.
+
+    Examples:
+        >>> polynomial_envelope(torch.tensor([0.0, 0.5, 1.0, 2.0]))
+        tensor([1.0000, 0.7461, 0.0000, 0.0000])
+    """
+    _check.at_least("polynomial_envelope", 1, power=power)
+    rest = (1 - x).clamp(min=0)
+    series = torch.full_like(x, math.comb(power + 2, 3))
+    for k in reversed(range(power - 1)):
+        series = series * x + math.comb(k + 3, 3)
+    return torch.where(x < 1, rest**4 * series, 0.0)
+
+
+class BesselBasis(nn.Module):
+    """Spherical Bessel functions of order zero: sqrt(2) sin(k pi x) / x for k = 1 to `n`.
+
+    The eigenfunctions of a ball, so that resolution is the same at every distance. The envelope
+    is left to the caller.
+
+    Args:
+        n: Number of functions.
+
+    References:
+        Gasteiger et al., Directional Message Passing (2020), equation 7.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        _check.at_least("BesselBasis", 1, n=n)
+        self.register_buffer("frequencies", math.pi * torch.arange(1, n + 1).to(torch.float64))
+
+    def forward(
+        self,
+        x: Tensor,  # (e,)
+    ) -> Tensor:  # (e, r)
+        """Evaluate at distances over the cutoff, above zero."""
+        x = x[..., None]
+        return math.sqrt(2) * torch.sin(self.frequencies.to(x.dtype) * x) / x
+
+
+class GaussianBasis(nn.Module):
+    """Gaussians of the distance over the cutoff with trainable means and widths.
+
+    Args:
+        n: Number of functions, at first spread evenly over 0 to 1.
+
+    References:
+        Ying et al., Graphormer (2021); TDN uses it without an envelope.
+    """
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        _check.at_least("GaussianBasis", 1, n=n)
+        self.means = nn.Parameter(torch.linspace(0, 1, n))
+        self.widths = nn.Parameter(torch.full((n,), 1 / max(n - 1, 1)))
+
+    def forward(
+        self,
+        x: Tensor,  # (e,)
+    ) -> Tensor:  # (e, r)
+        """Evaluate at distances over the cutoff."""
+        width = self.widths.abs() + 1e-3
+        return torch.exp(-0.5 * ((x[..., None] - self.means) / width) ** 2)

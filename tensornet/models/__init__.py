@@ -1,0 +1,11 @@
+"""Complete potentials: the base that derives forces and stress, the architectures, their files."""
+
+from tensornet.models.files import ModelFileError as ModelFileError
+from tensornet.models.files import load as load
+from tensornet.models.files import save as save
+from tensornet.models.files import write_atomically as write_atomically
+from tensornet.models.lennard_jones import LennardJones as LennardJones
+from tensornet.models.potential import Potential as Potential
+from tensornet.models.registry import CONFIGS as CONFIGS
+from tensornet.models.registry import build as build
+from tensornet.models.registry import config as config

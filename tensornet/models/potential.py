@@ -1,0 +1,228 @@
+"""The base of every interatomic potential: energies from a subclass, all else derived here.
+
+A subclass says what the interaction energy of each atom is, as a function of the species and of
+the vectors to the neighbours. Energies, forces, virials and stress follow by one derivative with
+respect to the edge vectors, the same for every architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from ase.data import chemical_symbols
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from tensornet.atoms import edge_vectors
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+class Potential(nn.Module):
+    """An interatomic potential: structures in, energies, forces and stress out.
+
+    Units are Å and eV. Reference energies are kept and added in float64 whatever the dtype of the
+    parameters is, because total energies of -17,000 eV leave float32 no digits for chemistry.
+
+    Args:
+        config: The validated block `model` of a recipe.
+        elements: Atomic numbers the model knows.
+        reference_energies: Energy of the free atom per atomic number, eV.
+    """
+
+    conservative: bool = True
+    reference: Tensor
+
+    def __init__(
+        self,
+        config: BaseModel,
+        *,
+        elements: Sequence[int],
+        reference_energies: Mapping[int, float],
+    ) -> None:
+        super().__init__()
+        self.elements = tuple(sorted({int(z) for z in elements}))
+        if not self.elements or self.elements[0] < 1 or self.elements[-1] > 118:
+            raise ValueError(
+                "`Potential(elements=...)` must be one or more atomic numbers from 1 to 118. "
+                f"Got {tuple(elements)}."
+            )
+        missing = [chemical_symbols[z] for z in self.elements if z not in reference_energies]
+        if missing:
+            raise ValueError(
+                "`Potential(reference_energies=...)` must have an energy for every element. "
+                f"Missing: {', '.join(missing)}."
+            )
+        self.config: dict[str, Any] = config.model_dump(mode="json")
+        self.cutoff = float(self.config["cutoff"])
+        self.provenance: dict[str, Any] = {}
+        values = [reference_energies[z] for z in self.elements]
+        self.register_buffer("reference", torch.tensor(values, dtype=torch.float64))
+        index = torch.full((119,), -1)
+        index[list(self.elements)] = torch.arange(len(self.elements))
+        self.register_buffer("species_of", index, persistent=False)
+        self.species_of: Tensor
+
+    # --- what a subclass says ---------------------------------------------------------------
+
+    def interaction_energies(
+        self,
+        species: Tensor,  # (n,)
+        edge_index: Tensor,  # (2, e)
+        vectors: Tensor,  # (e, 3)
+    ) -> Tensor:  # (n,)
+        """Give the interaction energy of each atom, eV: zero for an atom without neighbours.
+
+        Args:
+            species: Position of each atom's element in `elements`.
+            edge_index: Rows sender (the neighbour) and receiver (the centre).
+            vectors: From receiver to sender, Å, all shorter than `cutoff`.
+
+        Returns:
+            Energies without the references, in the dtype of `vectors`.
+        """
+        raise NotImplementedError
+
+    def direct_forces(
+        self,
+        species: Tensor,  # (n,)
+        edge_index: Tensor,  # (2, e)
+        vectors: Tensor,  # (e, 3)
+    ) -> tuple[Tensor, Tensor]:  # (n,), (n, 3)
+        """Give energies and forces of a head of their own. Only if `conservative` is false."""
+        raise NotImplementedError
+
+    # --- what follows for all of them -------------------------------------------------------
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return self.reference.device
+
+    @property
+    def reference_energies(self) -> dict[int, float]:
+        """Energy of the free atom per atomic number, eV."""
+        return dict(zip(self.elements, self.reference.tolist(), strict=True))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def forward(self, graph: Data, *, forces: bool = True) -> dict[str, Tensor]:
+        """Evaluate one structure or a batch of them.
+
+        Args:
+            graph: From `tensornet.atoms.graph`, alone or in a PyG `Batch`. Edges longer than the
+                cutoff (from a list with a skin) are left out.
+            forces: Whether to derive forces and virials too.
+
+        Returns:
+            ``energy`` (s,), ``energies`` (n,) and ``interaction_energy`` (s,), eV, float64; with
+            forces also ``forces`` (n, 3) eV/Å, ``virial`` (s, 3, 3) = dE/dstrain and, in
+            evaluation mode, ``virials`` (n, 3, 3), eV; ``stress`` (s, 3, 3) eV/Å³ with ASE's sign,
+            NaN where a structure is not periodic in all directions. Differentiable in training
+            mode, detached in evaluation mode. A model with a direct force head has no virials.
+
+        Raises:
+            ValueError: If an element was not trained.
+        """
+        species = self._species(graph.z)
+        batch = graph.get("batch")
+        n_structures = int(graph.cell.shape[0])
+        if batch is None:
+            batch = torch.zeros_like(species)
+        with torch.enable_grad():
+            vectors = edge_vectors(graph)
+            keep = vectors.detach().norm(dim=-1) < self.cutoff
+            edge_index, vectors = graph.edge_index, vectors
+            if not bool(keep.all()):
+                edge_index, vectors = edge_index[:, keep], vectors[keep]
+            vectors = vectors.to(self.dtype)
+            if not vectors.requires_grad:
+                vectors.requires_grad_(forces and self.conservative)
+            head = None
+            if forces and not self.conservative:
+                interaction, head = self.direct_forces(species, edge_index, vectors)
+            else:
+                interaction = self.interaction_energies(species, edge_index, vectors)
+            interaction = interaction.to(torch.float64)
+            output = {
+                "energies": interaction + self.reference[species],
+                "interaction_energy": _sum(interaction, batch, n_structures),
+            }
+            output["energy"] = _sum(output["energies"], batch, n_structures)
+            if head is not None:
+                output["forces"] = head
+                output["stress"] = head.new_full((n_structures, 3, 3), torch.nan)
+            elif forces:
+                output |= self._derivatives(graph, batch, interaction, edge_index, vectors)
+        if not self.training:
+            output = {name: value.detach() for name, value in output.items()}
+        return output
+
+    def _species(self, z: Tensor) -> Tensor:
+        species: Tensor = self.species_of[z]
+        if bool((species < 0).any()):
+            unknown = sorted({int(i) for i in z[species < 0]})
+            raise ValueError(
+                "`Potential(graph)` must hold only elements that were trained. Got "
+                f"{', '.join(chemical_symbols[i] for i in unknown)}; this model knows "
+                f"{', '.join(chemical_symbols[i] for i in self.elements)}."
+            )
+        return species
+
+    def _derivatives(
+        self, graph: Data, batch: Tensor, energies: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> dict[str, Tensor]:
+        """Forces and virials from one derivative with respect to the edge vectors.
+
+        With v = x_s + shift - x_r: dE/dx_s gets +g, dE/dx_r gets -g, and under x -> x(1 + strain)
+        every v moves by v strain, so dE/dstrain = sum over edges of v ⊗ g.
+        """
+        g = _gradient(energies.sum(), vectors, create_graph=self.training)
+        n, s = graph.z.shape[0], int(graph.cell.shape[0])
+        sender, receiver = edge_index
+        forces = g.new_zeros(n, 3).index_add(0, receiver, g).index_add(0, sender, -g)
+        edge_virials = vectors[:, :, None] * g[:, None, :]
+        edge_virials = (edge_virials + edge_virials.mT) / 2
+        virial = _sum(edge_virials, batch[receiver], s)
+        periodic = graph.pbc.all(-1)
+        volume = torch.where(periodic, torch.linalg.det(graph.cell).abs(), torch.nan)
+        output = {
+            "forces": forces,
+            "virial": virial,
+            "stress": virial / volume.to(virial.dtype)[:, None, None],
+        }
+        if not self.training:
+            half = edge_virials.detach() / 2
+            virials = half.new_zeros(n, 3, 3)
+            output["virials"] = virials.index_add(0, receiver, half).index_add(0, sender, half)
+        return output
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        reference = self.reference
+        super()._apply(fn, recurse)
+        # `.float()` and `.to(torch.float32)` must not round total energies.
+        self.reference = reference.to(self.reference.device)
+        return self
+
+
+def _sum(x: Tensor, index: Tensor, n: int) -> Tensor:
+    return x.new_zeros((n, *x.shape[1:])).index_add(0, index, x)
+
+
+def _gradient(y: Tensor, x: Tensor, *, create_graph: bool) -> Tensor:
+    """Differentiate a scalar; zero where it does not depend on `x` (a batch of lone atoms)."""
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    (g,) = torch.autograd.grad(y, x, create_graph=create_graph, allow_unused=True)
+    return torch.zeros_like(x) if g is None else g

@@ -1,0 +1,7 @@
+"""Harmonics on the sphere, their couplings and their rotations, in e3nn's conventions."""
+
+from tensornet.so3.harmonics import degrees as degrees
+from tensornet.so3.harmonics import dim as dim
+from tensornet.so3.harmonics import spherical_harmonics as spherical_harmonics
+from tensornet.so3.wigner import wigner_3j as wigner_3j
+from tensornet.so3.wigner import wigner_d as wigner_d
