@@ -1,0 +1,4 @@
+"""Structures as graphs: positions, cells and neighbour lists as tensors."""
+
+from tensornet.atoms.graph import edge_vectors as edge_vectors
+from tensornet.atoms.graph import graph as graph
