@@ -1,0 +1,12 @@
+"""Data sets: reading and generating structures with labels, and serving them as graphs."""
+
+from tensornet.datasets.graphs import GraphDataset as GraphDataset
+from tensornet.datasets.labels import LabelError as LabelError
+from tensornet.datasets.labels import LabelKeys as LabelKeys
+from tensornet.datasets.labels import Labels as Labels
+from tensornet.datasets.read import Frames as Frames
+from tensornet.datasets.read import read as read
+from tensornet.datasets.references import ReferenceEnergies as ReferenceEnergies
+from tensornet.datasets.references import reference_energies as reference_energies
+from tensornet.datasets.split import duplicates as duplicates
+from tensornet.datasets.split import split as split

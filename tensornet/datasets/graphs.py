@@ -1,0 +1,111 @@
+"""Structures with labels as graphs, ready for training."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
+
+from tensornet.atoms import graph
+from tensornet.datasets.labels import Labels
+from tensornet.datasets.read import Frames
+from tensornet.datasets.references import ReferenceEnergies
+
+if TYPE_CHECKING:
+    import ase
+
+GROUP_KEYS = ("config_type", "group")
+
+
+class GraphDataset(Dataset[Data]):
+    """Graphs of structures, built once and kept in memory.
+
+    Each graph has the fields of `tensornet.atoms.graph` and the labels, in float64, NaN where
+    there is none: ``energy (1,)`` eV, ``interaction_energy (1,)`` eV, the energy less the
+    reference energies, ``forces (n, 3)`` eV/Å and ``stress (1, 3, 3)`` eV/Å³. If a structure
+    has ``config_type`` or ``group`` in its ``info``, all graphs have a string ``group``, empty
+    where there is none.
+
+    Args:
+        frames: Structures with labels.
+        cutoff: Largest length of an edge, Å.
+        references: Reference energies, or energies by atomic number, eV.
+
+    Raises:
+        ValueError: If a structure has no graph (see `tensornet.atoms.graph`), or an element has
+            no reference energy.
+
+    Examples:
+        >>> from ase import Atoms
+        >>> frames = Frames((Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]),), (Labels(energy=-31.0),), {})
+        >>> data = GraphDataset(frames, 5.0, {1: -13.0})[0]
+        >>> data.interaction_energy
+        tensor([-5.], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        cutoff: float,
+        references: ReferenceEnergies | Mapping[int, float],
+    ) -> None:
+        values = references.values if isinstance(references, ReferenceEnergies) else references
+        self.cutoff = float(cutoff)
+        groups = [_group(atoms) for atoms in frames.structures]
+        grouped = any(group is not None for group in groups)
+        self._graphs: list[Data] = []
+        for k, (atoms, labels) in enumerate(zip(frames.structures, frames.labels, strict=True)):
+            try:
+                data = graph(atoms, cutoff)
+            except ValueError as error:
+                raise ValueError(f"Structure {k} (from 0) of the data set: {error}") from None
+            _label(data, labels, _reference(atoms, values))
+            if grouped:
+                data.group = groups[k] or ""
+            self._graphs.append(data)
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def __getitem__(self, index: int) -> Data:
+        return self._graphs[index]
+
+    @property
+    def n_neighbours(self) -> float:
+        """Mean number of neighbours of an atom."""
+        edges = sum(int(data.num_edges) for data in self._graphs)
+        return edges / max(sum(int(data.num_nodes) for data in self._graphs), 1)
+
+
+def _label(data: Data, labels: Labels, reference: float) -> None:
+    nan = float("nan")
+    energy = nan if labels.energy is None else labels.energy
+    data.energy = torch.tensor([energy], dtype=torch.float64)
+    data.interaction_energy = torch.tensor([energy - reference], dtype=torch.float64)
+    for name, value, shape in (
+        ("forces", labels.forces, (len(data.pos), 3)),
+        ("stress", labels.stress, (1, 3, 3)),
+    ):
+        data[name] = (
+            torch.full(shape, nan, dtype=torch.float64)
+            if value is None
+            else torch.tensor(value, dtype=torch.float64).reshape(shape)
+        )
+
+
+def _reference(atoms: "ase.Atoms", values: Mapping[int, float]) -> float:
+    for k, z in enumerate(atoms.numbers.tolist()):
+        if z not in values:
+            raise ValueError(
+                "`GraphDataset(references=...)` must have every element in the data. Got none for "
+                f"{atoms.symbols[k]}."
+            )
+    return float(sum(values[z] for z in atoms.numbers.tolist()))
+
+
+def _group(atoms: "ase.Atoms") -> str | None:
+    for key in GROUP_KEYS:
+        if key in atoms.info:
+            return str(atoms.info[key])
+    return None

@@ -1,0 +1,241 @@
+"""Read structures and labels from every file that ASE reads, and say what was found."""
+
+import glob
+import os
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensornet._typing import AnyPath
+from tensornet.datasets.labels import LABELS, LabelError, LabelKeys, Labels, extract, items
+from tensornet.datasets.summary import found_in, summarise
+
+if TYPE_CHECKING:
+    import ase
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Structures with their labels.
+
+    Args:
+        structures: The structures, without calculators; isolated atoms are not among them.
+        labels: The labels of each structure.
+        isolated: Energy of the isolated atom, by atomic number, eV.
+        summary: What was read from each file, as a table to show.
+        found: Every key in the files, for messages about labels that are not there.
+    """
+
+    structures: "tuple[ase.Atoms, ...]"
+    labels: tuple[Labels, ...]
+    isolated: dict[int, float]
+    summary: str = ""
+    found: str = ""
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers in the structures, sorted."""
+        return tuple(sorted({int(z) for atoms in self.structures for z in set(atoms.numbers)}))
+
+    def subset(self, indices: Iterable[int]) -> "Frames":
+        """Take some of the structures; isolated atoms stay."""
+        chosen = list(indices)
+        return Frames(
+            tuple(self.structures[k] for k in chosen),
+            tuple(self.labels[k] for k in chosen),
+            self.isolated,
+            self.summary,
+            self.found,
+        )
+
+    def require(self, *labels: str) -> None:
+        """Check that each label is on at least one structure.
+
+        Args:
+            labels: Any of ``energy``, ``forces``, ``stress``.
+
+        Raises:
+            LabelError: If no structure has the label; it lists what the files hold.
+        """
+        for label in labels:
+            if label not in LABELS:
+                raise ValueError(f"`require(labels=...)` must be among {LABELS}. Got {label!r}.")
+            if all(getattr(frame, label) is None for frame in self.labels):
+                raise LabelError(
+                    f"The data must have {label} labels. Got none in {len(self)} structures. "
+                    f"{self.found}\n{_recipe_line(label)}, or do not ask for the {label}.)"
+                )
+
+
+def read(
+    paths: AnyPath | Sequence[AnyPath],
+    *,
+    keys: LabelKeys | None = None,
+) -> Frames:
+    """Read structures and their energies, forces and stresses.
+
+    Every format that ASE reads is read, compressed (``.gz``, ``.bz2``, ``.xz``) or not. Labels
+    are found in ASE's calculator, in ``info`` and in ``arrays``, under the usual names in any
+    case (``energy``, ``REF_energy``, ``dft_energy``, ``total_energy``, ...). A virial (eV)
+    becomes a stress, minus the virial over the volume. ``energy`` goes before
+    ``free_energy``. Units are ASE's: Å, eV, eV/Å, eV/Å³, tension positive.
+
+    Frames of one atom, with an energy, that are not periodic or have the ``config_type``
+    ``isolated_atom`` become reference energies.
+
+    Args:
+        paths: Files; patterns such as ``data/*.xyz`` and ASE's ``file.xyz@0:100`` are allowed.
+        keys: Keys of the labels, where the usual names do not do.
+
+    Returns:
+        The structures in the order of the files, with a summary to show.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        LabelError: If a label is not a finite number of the right shape, if it is ambiguous, or
+            if a key in `keys` does not exist.
+        ValueError: If a file cannot be read, holds no structure, or if isolated atoms of one
+            element have different energies.
+    """
+    keys = LabelKeys() if keys is None else keys
+    structures: list[ase.Atoms] = []
+    labels: list[Labels] = []
+    isolated: dict[int, tuple[float, str]] = {}
+    summaries, found = [], []
+    everything: list[ase.Atoms] = []
+    for path, index in _files(paths):
+        frames = _read_file(path, index)
+        everything += frames
+        names = [f"frame {k} (from 0) of {path}" for k in range(len(frames))]
+        extracted = [
+            extract(atoms, keys=keys, where=name) for atoms, name in zip(frames, names, strict=True)
+        ]
+        lone = [_is_isolated(a, b) for a, b in zip(frames, extracted, strict=True)]
+        summaries.append(summarise(path, frames, extracted, lone))
+        found.append(found_in(path, frames))
+        for atoms, label, alone, name in zip(frames, extracted, lone, names, strict=True):
+            if alone and label.energy is not None:
+                _keep_isolated(isolated, atoms, label.energy, name)
+            else:
+                structures.append(atoms)
+                labels.append(label)
+    _check_keys(keys, everything, "\n".join(found))
+    for atoms in structures:
+        atoms.calc = None
+    return Frames(
+        tuple(structures),
+        tuple(labels),
+        {z: energy for z, (energy, _) in sorted(isolated.items())},
+        "\n".join(summaries),
+        "\n".join(found),
+    )
+
+
+def _files(paths: AnyPath | Sequence[AnyPath]) -> list[tuple[str, str]]:
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not listed:
+        raise ValueError("`read(paths=...)` must name at least one file. Got an empty list.")
+    files: dict[tuple[str, str], None] = {}  # keeps the order, drops what is named twice
+    for item in listed:
+        path, index = os.fspath(item), ":"
+        if not os.path.exists(path) and re.search(r"@[-\d:]+$", path):
+            path, _, index = path.rpartition("@")
+        if os.path.exists(path):
+            matches = [path]
+        elif glob.has_magic(path):
+            matches = sorted(glob.glob(path, recursive=True))
+        else:
+            matches = []
+        if not matches:
+            raise FileNotFoundError(
+                f"`read(paths=...)` must name existing files. Got {path!r} in the folder "
+                f"{os.getcwd()!r}: there is no such file."
+            )
+        files.update(((os.path.normpath(match), index), None) for match in matches)
+    return list(files)
+
+
+def _read_file(path: str, index: str) -> "list[ase.Atoms]":
+    from ase.io import read as ase_read
+    from ase.io.formats import UnknownFileTypeError
+
+    if os.path.isdir(path):
+        raise ValueError(
+            f"`read(paths=...)` must name files. Got the folder {path!r}. "
+            f"(Write {Path(path, '*.xyz').as_posix()!r}, or the files' names.)"
+        )
+    if os.path.getsize(path) == 0:
+        raise ValueError(
+            f"`read(paths=...)` must name files with content. Got {path!r}: it is empty."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frames = ase_read(path, index)
+    except UnknownFileTypeError:
+        raise ValueError(
+            f"`read(paths=...)` must name files in a format that ASE knows. Got {path!r}, whose "
+            "format was not recognised. (Give it the usual ending, .extxyz for extended XYZ.)"
+        ) from None
+    except ImportError as error:
+        raise ImportError(f"Reading {path!r} needs a package that is missing: {error}") from None
+    except OSError as error:
+        raise ValueError(
+            f"`read(paths=...)` must name readable files. Got {path!r}: {error}."
+        ) from None
+    except Exception as error:  # ASE's readers raise anything on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"`read(paths=...)` must name intact files. Got {path!r}, which ASE cannot read: "
+            f"{reason} ({type(error).__name__})."
+        ) from None
+    frames = frames if isinstance(frames, list) else [frames]
+    if not frames or all(len(atoms) == 0 for atoms in frames):
+        raise ValueError(
+            f"`read(paths=...)` must name files with structures. Got {path!r}: it holds none."
+        )
+    return frames
+
+
+def _is_isolated(atoms: "ase.Atoms", labels: Labels) -> bool:
+    named = re.sub(r"[\W_]", "", str(atoms.info.get("config_type", ""))).lower()
+    lone = not atoms.pbc.any() or named == "isolatedatom"
+    return len(atoms) == 1 and labels.energy is not None and lone
+
+
+def _keep_isolated(
+    isolated: dict[int, tuple[float, str]], atoms: "ase.Atoms", energy: float, where: str
+) -> None:
+    z = int(atoms.numbers[0])
+    if z in isolated and abs(isolated[z][0] - energy) > 1e-3:
+        raise ValueError(
+            f"The isolated atoms of {atoms.symbols[0]} must have one energy. Got "
+            f"{isolated[z][0]} eV in {isolated[z][1]} and {energy} eV in {where}. (Keep one.)"
+        )
+    isolated.setdefault(z, (energy, where))
+
+
+def _check_keys(keys: LabelKeys, frames: "list[ase.Atoms]", found: str) -> None:
+    for label in ("energy", "forces", "stress", "virial"):
+        chosen = getattr(keys, label)
+        if chosen is None:
+            continue
+        names = {chosen.lower(), chosen.partition("/")[2].lower()}
+        if not any(key.lower() in names for atoms in frames for _, key, _ in items(atoms)):
+            raise LabelError(
+                f"`read(keys=...)` must name keys that are in the data. Got {label}: {chosen!r}, "
+                f"which is in none of {len(frames)} frames. {found}\n{_recipe_line(label)}.)"
+            )
+
+
+def _recipe_line(label: str) -> str:
+    return (
+        f"(Name the key: data: {{keys: {{{label}: my_key}}}} in a recipe, "
+        f'LabelKeys({label}="my_key") in Python'
+    )
