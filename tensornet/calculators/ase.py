@@ -1,0 +1,272 @@
+"""Potentials as ASE calculators: relaxation, molecular dynamics, and whatever else speaks ASE."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+    all_properties,
+)
+from ase.data import chemical_symbols
+from ase.outputs import Properties
+from numpy.typing import NDArray
+
+from tensornet.calculators.verlet import VerletList
+from tensornet.models import Potential, load
+
+Model = str | PathLike[str] | Potential
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class PotentialCalculator(Calculator):
+    """An ASE calculator that runs a potential, or a committee of potentials.
+
+    Units are ASE's: eV, eV/Å, and eV/Å³ for stress (tension positive, Voigt order xx, yy, zz, yz,
+    xz, xy). All properties come from one evaluation, so it does not matter which is asked for
+    first. Stress exists for structures that are periodic in all three directions.
+
+    A committee answers with the mean of its members, and `results` also holds ``energy_std``,
+    ``forces_std`` (n, 3) and, where there is a stress, ``stress_std`` (6,): standard deviations
+    over the members (divided by their number, as `numpy.std` does).
+
+    Args:
+        model: A model file, a potential, or a list of them for a committee. A potential is
+            copied: the calculator does not follow its later changes, and does not change it.
+        device: Where to compute, as torch names it. By default where the model is.
+        dtype: ``"float64"`` or ``"float32"``. In float32, relaxations stop at larger forces.
+        skin: Width added to the cutoff in Å, so that the neighbour list is kept while atoms move
+            less than half of it. It changes the speed, not the result. Zero makes a list at each
+            call.
+
+    Attributes:
+        models: The potentials that are evaluated.
+        conservative: Whether forces are derivatives of the energy.
+        n_builds: How many neighbour lists were made so far.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is no model file, or members of a committee do not fit together.
+        TypeError: If `model` is something else.
+
+    Examples:
+        >>> from ase.build import bulk
+        >>> from tensornet.models import build
+        >>> model = build({"name": "lennard_jones"}, elements=[18], reference_energies={18: 0.0})
+        >>> atoms = bulk("Ar", a=4.0)
+        >>> atoms.calc = PotentialCalculator(model)
+        >>> atoms.get_stress().shape
+        (6,)
+    """
+
+    implemented_properties = [  # noqa: RUF012
+        "energy",
+        "energies",
+        "free_energy",
+        "forces",
+        "stress",
+        "stresses",
+    ]
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: Model | Sequence[Model],
+        device: str | torch.device | None = None,
+        dtype: str = "float64",
+        skin: float = 0.5,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if dtype not in _DTYPES:
+            raise ValueError(
+                f"`PotentialCalculator(dtype=...)` must be 'float64' or 'float32'. Got {dtype!r}."
+            )
+        if not (np.isfinite(skin) and skin >= 0):
+            raise ValueError(
+                "`PotentialCalculator(skin=...)` must be zero or a positive length in Å. "
+                f"Got {skin}."
+            )
+        members = [model] if isinstance(model, str | PathLike | Potential) else list(model)
+        self.models = tuple(_prepared(member, device, _DTYPES[dtype]) for member in members)
+        _check_committee(self.models)
+        self.conservative = bool(self.models[0].conservative)
+        if not self.conservative:
+            warnings.warn(
+                "The forces of this model come from a head of their own and are not derivatives "
+                "of its energy: molecular dynamics will not conserve energy, and there is no "
+                "stress.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self._list = VerletList(max(member.cutoff for member in self.models), skin)
+        self._why_no_stress = ""
+
+    @property
+    def n_builds(self) -> int:
+        """How many neighbour lists were made so far."""
+        return self._list.n_builds
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Compute all properties of a structure and keep them in `results`.
+
+        Args:
+            atoms: The structure. By default the one of the last call.
+            properties: Ignored: one evaluation gives everything.
+            system_changes: Ignored: ASE only calls when something changed.
+
+        Raises:
+            ValueError: If the structure is empty, has an element the model does not know, a
+                position that is not a number, atoms on top of each other, or a cell without
+                volume.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ValueError("`PotentialCalculator.calculate(atoms=...)` must be a structure.")
+        _check_elements(atoms, self.models[0])
+        graph = self._list.graph(atoms).to(self.models[0].device)
+        outputs = [_arrays(model(graph)) for model in self.models]
+        names = ["energy", "energies", "forces"]
+        self._why_no_stress = self._no_stress(atoms)
+        if not self._why_no_stress:
+            volume = abs(float(np.linalg.det(np.array(atoms.cell.array))))
+            for output in outputs:
+                output["stress"] = _voigt(output["stress"][0])
+                output["stresses"] = _voigt(output["virials"] / volume)
+            names += ["stress", "stresses"]
+        results: dict[str, Any] = {
+            name: np.mean([output[name] for output in outputs], axis=0) for name in names
+        }
+        if len(outputs) > 1:
+            for name in {"energy", "forces", "stress"}.intersection(names):
+                results[f"{name}_std"] = np.std([output[name] for output in outputs], axis=0)
+        for name in {"energy", "energy_std"}.intersection(results):
+            results[name] = float(results[name].item())
+        results["free_energy"] = results["energy"]
+        self.atoms, self.results = atoms.copy(), results
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """Give one property, computed if need be, as a copy that is the caller's.
+
+        Args:
+            name: One of `implemented_properties`.
+            atoms: The structure. By default the one of the last call.
+            allow_calculation: Whether to compute; if not, None is returned for what is not known.
+
+        Returns:
+            A number or an array in ASE's units.
+
+        Raises:
+            PropertyNotImplementedError: If this model or structure has no such property.
+        """
+        try:
+            return super().get_property(  # type: ignore[no-untyped-call]
+                name, atoms, allow_calculation
+            )
+        except PropertyNotImplementedError as error:
+            if name in ("stress", "stresses") and self._why_no_stress:
+                raise PropertyNotImplementedError(self._why_no_stress) from error
+            raise
+
+    def export_properties(self) -> Properties:
+        """Give the results that ASE has names for."""
+        return Properties({k: v for k, v in self.results.items() if k in all_properties})
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse parameters: a calculator is made with what it needs."""
+        if kwargs:
+            raise ValueError(
+                "`PotentialCalculator.set(...)` has no parameters. Got "
+                f"{', '.join(kwargs)}. (Make a new calculator.)"
+            )
+        return {}
+
+    def _no_stress(self, atoms: Atoms) -> str:
+        if not self.conservative:
+            return (
+                "`get_stress()` must be the derivative of an energy. Got a model with a head for "
+                "forces, which has none."
+            )
+        if not all(atoms.pbc):
+            return (
+                "`get_stress()` must have a structure that is periodic in three directions. Got "
+                f"pbc = {np.array(atoms.pbc).tolist()}."
+            )
+        return ""
+
+
+def _prepared(model: Model, device: str | torch.device | None, dtype: torch.dtype) -> Potential:
+    """Load or copy a model, in evaluation mode and without gradients of its parameters."""
+    if isinstance(model, str | PathLike):
+        potential = load(model)
+    elif isinstance(model, Potential):
+        potential = copy.deepcopy(model)
+    else:
+        raise TypeError(
+            "`PotentialCalculator(model=...)` must be a model file, a potential, or a list of "
+            f"them. Got {type(model).__name__}."
+        )
+    return potential.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _check_committee(models: Sequence[Potential]) -> None:
+    if not models:
+        raise ValueError(
+            "`PotentialCalculator(model=...)` must hold at least one model. Got an empty list."
+        )
+    first = models[0]
+    for k, model in enumerate(models):
+        if model.elements != first.elements:
+            raise ValueError(
+                "`PotentialCalculator(model=...)` must be models of the same elements. Got "
+                f"{_symbols(first.elements)} in number 0 and {_symbols(model.elements)} in number "
+                f"{k}."
+            )
+        if model.conservative != first.conservative:
+            raise ValueError(
+                "`PotentialCalculator(model=...)` must not mix models with and without a head for "
+                f"forces. Number {k} is unlike number 0."
+            )
+        if model.device != first.device:
+            raise ValueError(
+                "`PotentialCalculator(model=...)` must be models on one device. Got "
+                f"{first.device} and {model.device}. (Say `device=`.)"
+            )
+
+
+def _check_elements(atoms: Atoms, model: Potential) -> None:
+    unknown = sorted({int(z) for z in atoms.numbers} - set(model.elements))
+    if unknown:
+        raise ValueError(
+            "`PotentialCalculator.calculate(atoms=...)` must hold only elements the model was "
+            f"trained on. Got {_symbols(unknown)}; this model knows {_symbols(model.elements)}."
+        )
+
+
+def _symbols(elements: Sequence[int]) -> str:
+    return ", ".join(chemical_symbols[z] for z in elements)
+
+
+def _arrays(output: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float64]]:
+    return {name: x.detach().cpu().numpy().astype(np.float64) for name, x in output.items()}
+
+
+def _voigt(
+    x: NDArray[np.float64],  # (..., 3, 3)
+) -> NDArray[np.float64]:  # (..., 6)
+    i, j = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+    return (x[..., i, j] + x[..., j, i]) / 2

@@ -1,0 +1,59 @@
+"""The check of molecular dynamics: does the energy stay what it is?"""
+
+from typing import Any
+
+import numpy as np
+from ase import units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.verlet import VelocityVerlet
+
+from tensornet.calculators.ase import PotentialCalculator
+from tensornet.calculators.validation.bench import Array, Bench, moved
+from tensornet.calculators.validation.report import Row
+
+TIME_STEP = 0.5  # fs
+TEMPERATURE = 300.0  # K
+LIMIT = 1.0  # meV/atom/ps
+
+
+def drift(bench: Bench) -> Row:
+    """Run molecular dynamics at constant energy and fit a line to the total energy."""
+    words = "drift of the total energy in molecular dynamics, linear fit"
+    n = len(bench.start)
+    if n == 1:
+        return Row("drift", words, None, None, "", None, "one atom does not move")
+    if bench.md_steps < 10:
+        return Row("drift", words, None, None, "", None, "fewer than 10 steps were asked for")
+    unit = "meV/atom/ps"
+    try:
+        energies, temperatures = _trajectory(bench)
+    except ValueError as error:
+        return Row("drift", words, np.inf, LIMIT, unit, False, f"the run broke down: {error}")
+    times = TIME_STEP * 1e-3 * np.arange(len(energies))
+    rest = energies - energies[0]
+    slope, offset = np.polyfit(times, rest, 1)
+    value = float(abs(slope))
+    spread = float(np.std(rest - slope * times - offset))
+    note = (
+        f"{bench.md_steps} steps of {TIME_STEP} fs from {TEMPERATURE:.0f} K, on average "
+        f"{temperatures.mean():.0f} K; around the line {spread:.1e} meV/atom"
+    )
+    return Row("drift", words, value, LIMIT, unit, value <= LIMIT, note)
+
+
+def _trajectory(bench: Bench) -> tuple[Array, Array]:  # meV/atom and K, at each step
+    atoms: Any = moved(bench.start, np.array(bench.start.positions))
+    atoms.calc = PotentialCalculator(bench.model)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=bench.rng())
+    Stationary(atoms)
+    if not atoms.pbc.any():
+        ZeroRotation(atoms)
+    atoms.set_momenta(
+        atoms.get_momenta() * np.sqrt(TEMPERATURE / max(atoms.get_temperature(), 1e-3))
+    )
+    energies, temperatures = [], []
+    run: Any = VelocityVerlet(atoms, timestep=TIME_STEP * units.fs)
+    for _ in run.irun(bench.md_steps):
+        energies.append(1e3 * atoms.get_total_energy() / len(atoms))
+        temperatures.append(atoms.get_temperature())
+    return np.array(energies), np.array(temperatures)
