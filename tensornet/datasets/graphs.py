@@ -59,8 +59,8 @@ class GraphDataset(Dataset[Data]):
             try:
                 data = graph(atoms, cutoff)
             except ValueError as error:
-                raise ValueError(f"Structure {k} (from 0) of the data set: {error}") from None
-            _label(data, labels, _reference(atoms, values))
+                raise ValueError(f"No graph for {frames.names[k]}: {error}") from None
+            _label(data, labels, _reference(atoms, values, frames.names[k]))
             if grouped:
                 data.group = groups[k] or ""
             self._graphs.append(data)
@@ -94,12 +94,12 @@ def _label(data: Data, labels: Labels, reference: float) -> None:
         )
 
 
-def _reference(atoms: "ase.Atoms", values: Mapping[int, float]) -> float:
+def _reference(atoms: "ase.Atoms", values: Mapping[int, float], where: str) -> float:
     for k, z in enumerate(atoms.numbers.tolist()):
         if z not in values:
             raise ValueError(
                 "`GraphDataset(references=...)` must have every element in the data. Got none for "
-                f"{atoms.symbols[k]}."
+                f"{atoms.symbols[k]}, which is in {where}. (Was it in the training data?)"
             )
     return float(sum(values[z] for z in atoms.numbers.tolist()))
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tensornet._typing import AnyPath
-from tensornet.datasets.labels import LABELS, LabelError, LabelKeys, Labels, extract, items
+from tensornet.datasets.labels import LABELS, LabelError, LabelKeys, Labels, extract, search
 from tensornet.datasets.summary import found_in, summarise
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Frames:
         isolated: Energy of the isolated atom, by atomic number, eV.
         summary: What was read from each file, as a table to show.
         found: Every key in the files, for messages about labels that are not there.
+        names: For each structure, its frame and file, for messages.
     """
 
     structures: "tuple[ase.Atoms, ...]"
@@ -34,6 +37,17 @@ class Frames:
     isolated: dict[int, float]
     summary: str = ""
     found: str = ""
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.structures) != len(self.labels):
+            raise ValueError(
+                "`Frames(labels=...)` must have one entry for each structure. Got "
+                f"{len(self.labels)} for {len(self.structures)} structures."
+            )
+        if not self.names:
+            numbered = tuple(f"structure {k} (counted from 0)" for k in range(len(self)))
+            object.__setattr__(self, "names", numbered)
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -52,6 +66,7 @@ class Frames:
             self.isolated,
             self.summary,
             self.found,
+            tuple(self.names[k] for k in chosen),
         )
 
     def require(self, *labels: str) -> None:
@@ -107,12 +122,13 @@ def read(
     structures: list[ase.Atoms] = []
     labels: list[Labels] = []
     isolated: dict[int, tuple[float, str]] = {}
-    summaries, found = [], []
+    summaries, found, kept = [], [], []
     everything: list[ase.Atoms] = []
     for path, index in _files(paths):
         frames = _read_file(path, index)
         everything += frames
-        names = [f"frame {k} (from 0) of {path}" for k in range(len(frames))]
+        names = [f"frame {k} (counted from 0) of {path}" for k in range(len(frames))]
+        _check_frames(frames, names)
         extracted = [
             extract(atoms, keys=keys, where=name) for atoms, name in zip(frames, names, strict=True)
         ]
@@ -125,6 +141,7 @@ def read(
             else:
                 structures.append(atoms)
                 labels.append(label)
+                kept.append(name)
     _check_keys(keys, everything, "\n".join(found))
     for atoms in structures:
         atoms.calc = None
@@ -134,6 +151,7 @@ def read(
         {z: energy for z, (energy, _) in sorted(isolated.items())},
         "\n".join(summaries),
         "\n".join(found),
+        tuple(kept),
     )
 
 
@@ -185,6 +203,10 @@ def _read_file(path: str, index: str) -> "list[ase.Atoms]":
         ) from None
     except ImportError as error:
         raise ImportError(f"Reading {path!r} needs a package that is missing: {error}") from None
+    except (StopIteration, IndexError):
+        raise ValueError(
+            f"`read(paths=...)` must name frames that exist. Got {index!r} of {path!r}."
+        ) from None
     except OSError as error:
         raise ValueError(
             f"`read(paths=...)` must name readable files. Got {path!r}: {error}."
@@ -196,11 +218,24 @@ def _read_file(path: str, index: str) -> "list[ase.Atoms]":
             f"{reason} ({type(error).__name__})."
         ) from None
     frames = frames if isinstance(frames, list) else [frames]
-    if not frames or all(len(atoms) == 0 for atoms in frames):
+    if not frames:
         raise ValueError(
             f"`read(paths=...)` must name files with structures. Got {path!r}: it holds none."
         )
     return frames
+
+
+def _check_frames(frames: "list[ase.Atoms]", names: list[str]) -> None:
+    for atoms, name in zip(frames, names, strict=True):
+        if len(atoms) == 0:
+            raise ValueError(
+                f"`read(paths=...)` must name files of structures. Got no atom in {name}."
+            )
+        if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+            raise ValueError(
+                "`read(paths=...)` must name files with finite positions and cells. Got NaN or "
+                f"infinite values in {name}. (Remove the frame.)"
+            )
 
 
 def _is_isolated(atoms: "ase.Atoms", labels: Labels) -> bool:
@@ -226,8 +261,7 @@ def _check_keys(keys: LabelKeys, frames: "list[ase.Atoms]", found: str) -> None:
         chosen = getattr(keys, label)
         if chosen is None:
             continue
-        names = {chosen.lower(), chosen.partition("/")[2].lower()}
-        if not any(key.lower() in names for atoms in frames for _, key, _ in items(atoms)):
+        if not any(search(atoms, label, chosen) for atoms in frames):
             raise LabelError(
                 f"`read(keys=...)` must name keys that are in the data. Got {label}: {chosen!r}, "
                 f"which is in none of {len(frames)} frames. {found}\n{_recipe_line(label)}.)"
