@@ -1,6 +1,6 @@
 """Structures with labels as graphs, ready for training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,6 +70,9 @@ class GraphDataset(Dataset[Data]):
 
     def __getitem__(self, index: int) -> Data:
         return self._graphs[index]
+
+    def __iter__(self) -> Iterator[Data]:
+        return iter(self._graphs)
 
     @property
     def n_neighbours(self) -> float:

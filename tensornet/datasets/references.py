@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,10 +90,10 @@ def _given(frames: Frames, how: Mapping[str, float]) -> ReferenceEnergies:
     values = {}
     for symbol, value in how.items():
         if symbol not in atomic_numbers:
-            close = get_close_matches(str(symbol), atomic_numbers, 1, 0.3)
+            close = str(symbol).strip().capitalize()
             raise ValueError(
                 "`reference_energies(how=...)` must map symbols of elements to eV. Got "
-                f"{symbol!r}.{f' (Did you mean {close[0]}?)' if close else ''}"
+                f"{symbol!r}.{f' (Did you mean {close}?)' if close in atomic_numbers else ''}"
             )
         if isinstance(value, bool | str) or not np.isfinite(value):
             raise ValueError(
