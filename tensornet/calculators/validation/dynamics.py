@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from ase import units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
 from tensornet.calculators.ase import PotentialCalculator
@@ -44,13 +43,11 @@ def drift(bench: Bench) -> Row:
 def _trajectory(bench: Bench) -> tuple[Array, Array]:  # meV/atom and K, at each step
     atoms: Any = moved(bench.start, np.array(bench.start.positions))
     atoms.calc = PotentialCalculator(bench.model)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=bench.rng())
-    Stationary(atoms)
-    if not atoms.pbc.any():
-        ZeroRotation(atoms)
-    atoms.set_momenta(
-        atoms.get_momenta() * np.sqrt(TEMPERATURE / max(atoms.get_temperature(), 1e-3))
-    )
+    masses = atoms.get_masses()[:, None]
+    momenta = np.sqrt(masses) * bench.rng().standard_normal((len(atoms), 3))
+    momenta -= masses * momenta.sum(axis=0) / masses.sum()
+    atoms.set_momenta(momenta)
+    atoms.set_momenta(momenta * np.sqrt(TEMPERATURE / atoms.get_temperature()))
     energies, temperatures = [], []
     run: Any = VelocityVerlet(atoms, timestep=TIME_STEP * units.fs)
     for _ in run.irun(bench.md_steps):

@@ -11,7 +11,7 @@ from ase.optimize import FIRE
 
 from tensornet.atoms import edge_vectors, graph
 from tensornet.calculators.ase import PotentialCalculator
-from tensornet.calculators.validation.bench import Array, Bench, moved
+from tensornet.calculators.validation.bench import Array, Bench, evaluate, moved
 from tensornet.models import Potential
 
 RATTLE = 0.05  # Å
@@ -32,6 +32,9 @@ def bench(model: Potential, atoms: Atoms | None, *, seed: int, md_steps: int) ->
 
     Returns:
         The bench, and where its structure comes from, in words.
+
+    Raises:
+        ValueError: If the structure makes no sense, or has an element the model does not know.
     """
     rng = np.random.default_rng(seed)
     source = "the given structure"
@@ -49,6 +52,7 @@ def bench(model: Potential, atoms: Atoms | None, *, seed: int, md_steps: int) ->
             source = "a random structure"
             atoms = compact(model, model.elements, rng, periodic=False)
     start = _large_enough(moved(atoms, np.array(atoms.positions)))  # without constraints
+    evaluate(model, [start], forces=False)  # an unknown element, or no structure at all: stop
     rattled = _rattled(start, rng)
     crystal = rattled
     if not start.pbc.all():
