@@ -1,0 +1,252 @@
+"""A training run from the recipe to the folder with its results."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tensornet._typing import AnyPath
+from tensornet.models import Potential, write_atomically
+from tensornet.train.batches import Batches
+from tensornet.train.checkpoint import read_checkpoint
+from tensornet.train.loss import Loss
+from tensornet.train.prepare import Prepared, make_model, prepare
+from tensornet.train.recipe import Recipe, RecipeError
+from tensornet.train.report import provenance_of, report
+from tensornet.train.resume import fingerprint, must_match
+
+if TYPE_CHECKING:
+    from tensornet.train.keeper import Keeper
+    from tensornet.train.module import TrainingModule
+
+log = logging.getLogger(__name__)
+
+OUTPUTS = (
+    *("model.safetensors", "last.ckpt", "metrics.csv", "metrics.json", "recipe.yaml"),
+    *("parity.png", "learning_curve.png", "logs"),
+)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the run. The message says where it can go on."""
+
+
+def fit(
+    recipe: Recipe, out: AnyPath, *, resume: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
+    """Train a model.
+
+    The folder gets ``model.safetensors`` (averaged weights of the epoch with the lowest validation
+    loss), ``last.ckpt``, ``metrics.csv``, ``metrics.json``, ``recipe.yaml`` with all defaults,
+    ``parity.png`` and ``learning_curve.png``. On one CPU, a run that was killed and resumed ends
+    with the same bits as one that was not.
+
+    Args:
+        recipe: From `load_recipe`.
+        out: Folder of the results, made if it is missing.
+        resume: Go on from the end of the last complete epoch in `out`.
+        overwrite: Remove the results of another run in `out` first.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        RecipeError: If recipe, data or folder do not allow training. Nothing was written then.
+        TrainingError: If the loss is no longer a number, or a file cannot be written. Best model
+            and last good checkpoint are kept.
+        Interrupted: On Ctrl-C.
+    """
+    out = Path(out)
+    _check_folder(out, resume=resume, overwrite=overwrite)
+    state = read_checkpoint(out / "last.ckpt") if resume and (out / "last.ckpt").exists() else None
+    if recipe.training.n_threads is not None:
+        torch.set_num_threads(recipe.training.n_threads)
+    prepared = prepare(recipe)
+    mark = fingerprint(recipe, prepared.files)
+    if state is not None:
+        must_match(recipe, mark, state)
+    model = make_model(recipe, prepared)
+    for text in _introduction(recipe, prepared, model):
+        log.info("%s", text)
+    if overwrite:
+        _clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
+    keeper = _train(recipe, out, prepared, model, mark, state)
+    return report(recipe, out, prepared, keeper.history)
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    prepared: Prepared,
+    model: Potential,
+    mark: dict[str, str],
+    state: dict[str, Any] | None,
+) -> Keeper:
+    from tensornet.train.keeper import Keeper
+    from tensornet.train.module import TrainingModule
+
+    settings = recipe.training
+    torch.manual_seed(settings.seed)
+    batches = Batches(prepared.graphs["train"], batch_size=settings.batch_size, seed=settings.seed)
+    loss = Loss(recipe.loss, prepared.statistics.scale)
+    module = TrainingModule(model, recipe, loss=loss, batches=batches)
+    keeper = Keeper(
+        out,
+        patience=settings.early_stopping,
+        fingerprint=mark,
+        provenance=provenance_of(recipe, prepared),
+    )
+    if state is not None:
+        module.restore(state)
+        keeper.restore(state)
+        log.info("resumed after epoch %d", module.epoch)
+    if keeper.stopped or module.epoch >= settings.epochs:
+        log.info("nothing left to train")
+    else:
+        _run(recipe, out, prepared, module, keeper)
+    if keeper.stopped:
+        log.info(
+            "stopped early: epoch %d was the best, %d epochs without progress followed",
+            keeper.best_epoch,
+            keeper.waited,
+        )
+    return keeper
+
+
+def _run(
+    recipe: Recipe, out: Path, prepared: Prepared, module: TrainingModule, keeper: Keeper
+) -> None:
+    import lightning.pytorch as pl
+
+    from tensornet.train.progress import ProgressReport
+
+    settings = recipe.training
+    callbacks: list[pl.Callback] = [keeper]
+    if settings.progress:
+        steps = len(module.batches)
+        callbacks.append(ProgressReport(keeper, epochs=settings.epochs, steps_per_epoch=steps))
+    valid = Batches(prepared.graphs["valid"], batch_size=max(settings.batch_size, 16))
+    with _quiet(), _interruptible(keeper):
+        trainer = pl.Trainer(
+            max_epochs=settings.epochs - module.epoch,
+            accelerator="gpu" if prepared.device.type == "cuda" else "cpu",
+            devices=[prepared.device.index or 0] if prepared.device.type == "cuda" else 1,
+            callbacks=callbacks,
+            logger=_loggers(recipe, out),
+            gradient_clip_val=recipe.optimizer.clip or None,
+            num_sanity_val_steps=0,
+            inference_mode=False,  # forces are derivatives, in validation too
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=out,
+        )
+        trainer.fit(module, module.batches, valid)
+
+
+@contextmanager
+def _interruptible(keeper: Keeper) -> Iterator[None]:
+    """Turn Ctrl-C into `Interrupted`, whatever Lightning makes of it, and free the signal again."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        done = len(keeper.history)
+        where = f"after epoch {done}" if done else "before the first epoch ended"
+        raise Interrupted(
+            f"Stopped {where}. Results so far are in {keeper.folder}; with `resume` the run goes "
+            f"on from the {'end of that epoch' if done else 'beginning'}."
+        ) from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's remarks on hardware and its advertisements out; warnings still pass.
+
+    All but one: that Lightning itself calls something of torch that will go.
+    """
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _loggers(recipe: Recipe, out: Path) -> Any:
+    from lightning.pytorch import loggers
+
+    made: list[loggers.Logger] = []
+    for name in recipe.training.loggers:
+        if name == "csv":
+            made.append(loggers.CSVLogger(out, name="logs", version="csv"))
+        elif name == "tensorboard":
+            made.append(loggers.TensorBoardLogger(out, name="logs", version="tensorboard"))
+        else:
+            made.append(loggers.WandbLogger(name=out.name, save_dir=out, project="tensornet"))
+    return made or False
+
+
+def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise RecipeError("A run can resume or overwrite, not both.")
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"The output folder {out} is a file.")
+    filled = out.is_dir() and any(out.iterdir())
+    if resume and not (out / "recipe.yaml").exists():
+        raise RecipeError(f"Cannot resume: there is no run in {out}.")
+    if filled and not resume and not overwrite:
+        raise RecipeError(
+            f"The output folder {out} is not empty. (Choose another, or continue with --resume, or "
+            "replace its results with --overwrite.)"
+        )
+
+
+def _clear(out: Path) -> None:
+    """Remove what a run writes, and nothing else."""
+    for name in OUTPUTS:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _introduction(recipe: Recipe, prepared: Prepared, model: Potential) -> Iterator[str]:
+    """Say what is trained on what, so that missing or odd labels are seen at once."""
+    told = set()
+    for name, frames in prepared.frames.items():
+        if frames.summary and frames.summary not in told:
+            told.add(frames.summary)
+            yield frames.summary
+        yield f"{name}: {len(frames)} structures, {sum(map(len, frames.structures))} atoms"
+    yield prepared.references.message
+    known = prepared.statistics
+    yield (
+        f"scale {known.scale:.4g} eV (what errors in the loss are divided by), "
+        f"{known.n_neighbours:.1f} neighbours per atom"
+    )
+    yield (
+        f"model {model.config['name']}: {model.n_parameters} parameters, cutoff {model.cutoff:g} Å,"
+        f" {recipe.training.dtype} on {prepared.device}"
+    )

@@ -1,0 +1,116 @@
+"""The loss: relative errors of energy per atom, forces and virial per atom, missing labels masked.
+
+Every label that is NaN is left out, by a mask and not by indexing, so that a step on a GPU never
+waits for the CPU and no NaN reaches a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss
+from torch_geometric.data import Data
+
+from tensornet.train.recipe import LossBlock
+
+TERMS = ("energy", "forces", "stress")
+
+
+def errors(
+    output: Mapping[str, Tensor],
+    graph: Data,  # a batch of s structures with n atoms
+    terms: tuple[str, ...] = TERMS,
+) -> dict[str, tuple[Tensor, Tensor]]:  # (s,), (n, 3), (s, 3, 3)
+    """Compare predictions with labels.
+
+    Args:
+        output: What a potential says of the batch.
+        graph: The batch, with labels.
+        terms: Which of energy, forces and stress to compare.
+
+    Returns:
+        Per term the errors, zero where a label is missing, and the mask of labels: energy in
+        eV per atom, forces in eV/Å, and as stress the virial in eV per atom. The virial is
+        used because it is finite for molecules, whose volume is not defined.
+
+    Derivatives:
+        As those of the potential.
+    """
+    n_atoms = torch.diff(graph.ptr)
+    result = {}
+    if "energy" in terms:
+        predicted, label = output["interaction_energy"], graph.interaction_energy
+        result["energy"] = _masked(predicted / n_atoms, label / n_atoms)
+    if "forces" in terms:
+        result["forces"] = _masked(output["forces"], graph.forces)
+    if "stress" in terms:
+        volume = torch.linalg.det(graph.cell).abs()
+        per_atom = (volume / n_atoms)[:, None, None]
+        predicted = output["virial"] / n_atoms[:, None, None]
+        result["stress"] = _masked(predicted, graph.stress * per_atom)
+    return result
+
+
+def _masked(predicted: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    known = ~torch.isnan(label)
+    label = torch.where(known, label, 0).to(predicted.dtype)
+    return torch.where(known, predicted - label, 0), known
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The weighted sum of the mean penalties of the terms.
+
+    Args:
+        settings: The recipe's block `loss`.
+        scale: What errors are divided by, eV for energies and virials, eV/Å for forces.
+    """
+
+    settings: LossBlock
+    scale: float
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights of the terms that count."""
+        weights = {term: float(getattr(self.settings, term)) for term in TERMS}
+        return {term: weight for term, weight in weights.items() if weight > 0}
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The terms that count."""
+        return tuple(self.weights)
+
+    def sums(
+        self, errors: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> dict[str, tuple[Tensor, Tensor]]:  # (), ()
+        """Add up the penalties of each term.
+
+        Args:
+            errors: From `errors`.
+
+        Returns:
+            Per term the sum of the penalties and the number of labels. Sums of several batches
+            may be added before `total`.
+        """
+        penalty = self._penalty()
+        return {
+            term: (penalty(e / self.scale).sum(), known.sum())
+            for term, (e, known) in errors.items()
+        }
+
+    def total(self, sums: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:  # ()
+        """Weigh the means of the terms. A term without labels counts nothing."""
+        parts = [self.weights[t] * s / n.clamp(min=1) for t, (s, n) in sums.items()]
+        return torch.stack([part.to(torch.float64) for part in parts]).sum()
+
+    def _penalty(self) -> Callable[[Tensor], Tensor]:
+        if self.settings.kind == "mse":
+            return torch.square
+        if self.settings.kind == "mae":
+            return torch.abs
+        delta = self.settings.huber_delta
+        # torch's has half of the square; twice it is mse for small errors.
+        return lambda x: 2 * huber_loss(x, torch.zeros_like(x), reduction="none", delta=delta)

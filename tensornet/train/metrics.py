@@ -1,0 +1,209 @@
+"""Errors of a model on data, in the units of the field: meV/atom, meV/Å, meV/Å³."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+from torch_geometric.data import Data
+
+from tensornet.datasets import Frames, GraphDataset
+from tensornet.models import Potential
+from tensornet.train.batches import Batches
+from tensornet.train.recipe import RecipeError
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Errors on a set of structures. ``None`` where there are no labels.
+
+    Attributes:
+        energy_mae: Mean absolute error of the energy per atom, meV/atom.
+        energy_rmse: Root mean square error of the energy per atom, meV/atom.
+        energy_total_rmse: Root mean square error of the energy of a structure, meV.
+        forces_mae: Mean absolute error over the components of the forces, meV/Å.
+        forces_rmse: Root mean square error over the components of the forces, meV/Å.
+        stress_rmse: Root mean square error over the nine components of the stress, meV/Å³.
+        n_structures: Number of structures.
+        n_atoms: Number of atoms in all of them.
+        groups: The same per group (``config_type`` or ``group``), where there are several.
+    """
+
+    energy_mae: float | None
+    energy_rmse: float | None
+    energy_total_rmse: float | None
+    forces_mae: float | None
+    forces_rmse: float | None
+    stress_rmse: float | None
+    n_structures: int
+    n_atoms: int
+    groups: dict[str, Metrics] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain numbers for JSON; `groups` only where there are any."""
+        content = asdict(self)
+        if not self.groups:
+            del content["groups"]
+        else:
+            content["groups"] = {name: m.to_dict() for name, m in self.groups.items()}
+        return content
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of structures, beside their labels, float64; NaN where there is no label.
+
+    Attributes:
+        energy: Predicted energies, eV, shape (s,).
+        energy_label: Their labels.
+        forces: Predicted forces, eV/Å, shape (n, 3).
+        forces_label: Their labels.
+        stress: Predicted stresses, eV/Å³, shape (s, 3, 3).
+        stress_label: Their labels.
+        n_atoms: Atoms per structure, shape (s,).
+        groups: Name of the group of each structure, empty where it has none; or nothing at all.
+    """
+
+    energy: Tensor
+    energy_label: Tensor
+    forces: Tensor
+    forces_label: Tensor
+    stress: Tensor
+    stress_label: Tensor
+    n_atoms: Tensor
+    groups: tuple[str, ...] = ()
+
+    def metrics(self) -> Metrics:
+        """Compute the errors, all together and per group."""
+        names = sorted(set(self.groups))
+        groups = {}
+        for name in names if len(names) > 1 else ():
+            chosen = torch.tensor([group == name for group in self.groups])
+            groups[name or "no group"] = self._of(chosen).metrics()
+        total = self.energy - self.energy_label
+        per_atom, forces = total / self.n_atoms, self.forces - self.forces_label
+        return Metrics(
+            energy_mae=_mae(per_atom),
+            energy_rmse=_rmse(per_atom),
+            energy_total_rmse=_rmse(total),
+            forces_mae=_mae(forces),
+            forces_rmse=_rmse(forces),
+            stress_rmse=_rmse(self.stress - self.stress_label),
+            n_structures=len(self.energy),
+            n_atoms=int(self.n_atoms.sum()),
+            groups=groups,
+        )
+
+    def _of(self, chosen: Tensor) -> Predictions:
+        atoms = torch.repeat_interleave(chosen, self.n_atoms)
+        per_structure = (self.energy, self.energy_label, self.stress, self.stress_label)
+        energy, energy_label, stress, stress_label = (x[chosen] for x in per_structure)
+        forces, forces_label = self.forces[atoms], self.forces_label[atoms]
+        n_atoms = self.n_atoms[chosen]
+        return Predictions(
+            energy, energy_label, forces, forces_label, stress, stress_label, n_atoms
+        )
+
+
+def evaluate(model: Potential, frames: Frames, *, batch_size: int = 16) -> Metrics:
+    """Measure the errors of a model.
+
+    Args:
+        model: Any potential. Its mode is not changed.
+        frames: Labelled structures.
+        batch_size: Structures evaluated at once.
+
+    Returns:
+        The errors, also per group where there are several groups of structures.
+
+    Raises:
+        RecipeError: If a structure holds an element that the model does not know.
+    """
+    return predict(model, frames, batch_size=batch_size).metrics()
+
+
+def predict(model: Potential, frames: Frames, *, batch_size: int = 16) -> Predictions:
+    """Evaluate a model on labelled structures.
+
+    Args:
+        model: Any potential. Its mode is not changed.
+        frames: Structures with labels.
+        batch_size: Structures evaluated at once.
+
+    Returns:
+        Predictions beside labels, on the CPU.
+
+    Raises:
+        RecipeError: If a structure holds an element that the model does not know.
+    """
+    known = set(model.elements)
+    unseen = sorted({int(z) for a in frames.structures for z in a.numbers} - known)
+    if unseen:
+        raise RecipeError(
+            f"The data hold {_symbols(unseen)}, which the model was not trained on. "
+            f"It knows {_symbols(sorted(known))}."
+        )
+    graphs = GraphDataset(frames, model.cutoff, model.reference_energies)
+    return predict_graphs(model, graphs, batch_size=batch_size)
+
+
+def predict_graphs(
+    model: Potential,
+    graphs: Sequence[Data] | Any,
+    *,
+    batch_size: int = 16,
+) -> Predictions:
+    """Evaluate a model on labelled graphs.
+
+    Args:
+        model: Any potential. Its mode is not changed.
+        graphs: Graphs with labels.
+        batch_size: Structures evaluated at once.
+
+    Returns:
+        Predictions beside labels, on the CPU.
+    """
+    before = model.training
+    model.eval()
+    parts: list[tuple[Tensor, ...]] = []
+    groups = tuple(str(graphs[k].get("group") or "") for k in range(len(graphs)))
+    try:
+        for batch in Batches(graphs, batch_size=batch_size, keep=False):
+            moved = batch.to(model.device)
+            said = model(moved)
+            row = (
+                *(said["energy"], moved.energy, said["forces"], moved.forces),
+                *(said["stress"], moved.stress, torch.diff(moved.ptr)),
+            )
+            parts.append(tuple(x.detach().cpu() for x in row))
+    finally:
+        model.train(before)
+    *values, n_atoms = (torch.cat(column) for column in zip(*parts, strict=True))
+    energy, energy_label, forces, forces_label, stress, stress_label = (
+        x.to(torch.float64) for x in values
+    )
+    return Predictions(
+        energy, energy_label, forces, forces_label, stress, stress_label, n_atoms, groups
+    )
+
+
+def _symbols(elements: Sequence[int]) -> str:
+    return ", ".join(chemical_symbols[z] for z in elements)
+
+
+def _known(errors: Tensor) -> Tensor:
+    return errors[~errors.isnan()] * 1000
+
+
+def _mae(errors: Tensor) -> float | None:
+    known = _known(errors)
+    return float(known.abs().mean()) if known.numel() else None
+
+
+def _rmse(errors: Tensor) -> float | None:
+    known = _known(errors)
+    return float(known.square().mean().sqrt()) if known.numel() else None

@@ -1,0 +1,254 @@
+"""From a recipe to graphs and statistics: all that can be wrong with the input is said here."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+
+from tensornet.datasets import (
+    Frames,
+    GraphDataset,
+    LabelKeys,
+    ReferenceEnergies,
+    read,
+    reference_energies,
+    split,
+)
+from tensornet.models import Potential, build
+from tensornet.train.recipe import Recipe, RecipeError
+from tensornet.train.statistics import Statistics, statistics
+
+EXTRAS = {"tensorboard": "tensorboard", "wandb": "wandb"}
+WEIGHED = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that training needs, in memory.
+
+    Attributes:
+        frames: Structures and labels per split; test is missing if there is none.
+        graphs: Their graphs, with interaction energies.
+        references: Energies of the free atoms.
+        statistics: What the model is told of the training data.
+        files: Split, path and checksum of each file.
+        device: Where to train.
+    """
+
+    frames: dict[str, Frames]
+    graphs: dict[str, GraphDataset]
+    references: ReferenceEnergies
+    statistics: Statistics
+    files: tuple[dict[str, str], ...]
+    device: torch.device
+
+
+@contextmanager
+def input_errors(what: str = "") -> Iterator[None]:
+    """Turn what a reader says of bad input into a `RecipeError` of one line."""
+    try:
+        yield
+    except RecipeError:
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        raise RecipeError(what + " ".join(str(error).split())) from error
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read the data of a recipe and check that they can be trained on.
+
+    Args:
+        recipe: A checked recipe.
+
+    Returns:
+        Data, statistics and device. Nothing was written.
+
+    Raises:
+        RecipeError: If files are missing or damaged, labels that the loss asks for are not there,
+            a split is empty, an element of validation or test is not in the training data, or a
+            device or logger is not available. The message is one line.
+    """
+    device = _device(recipe)
+    _loggers(recipe)
+    frames = _frames(recipe)
+    _same_elements(frames)
+    _labels(recipe, frames)
+    how = recipe.data.reference_energies
+    with input_errors():
+        # Atoms may stand in any file of the training data, so the whole of it is asked.
+        references = reference_energies(frames["train"], how)
+        cutoff = float(recipe.model.model_dump()["cutoff"])
+        graphs = {name: GraphDataset(f, cutoff, references) for name, f in frames.items()}
+    return Prepared(
+        frames,
+        graphs,
+        references,
+        statistics(graphs["train"]),
+        tuple(_files(recipe)),
+        device,
+    )
+
+
+def make_model(recipe: Recipe, prepared: Prepared) -> Potential:
+    """Build the model of a recipe for its data.
+
+    Args:
+        recipe: A checked recipe.
+        prepared: Its data.
+
+    Returns:
+        A fresh model in training mode, in the dtype of the recipe.
+
+    Raises:
+        RecipeError: If model and loss do not go together.
+    """
+    known = prepared.statistics
+    with input_errors():
+        model = build(
+            recipe.model,
+            elements=known.elements,
+            reference_energies=prepared.references.values,
+            scale=known.scale,
+            shift=known.shift,
+            n_neighbours=known.n_neighbours,
+            seed=recipe.training.seed,
+        )
+    if recipe.loss.stress > 0 and not model.conservative:
+        raise RecipeError("`loss.stress` needs a model whose forces are derivatives of its energy.")
+    return model.to(getattr(torch, recipe.training.dtype)).train()
+
+
+def _frames(recipe: Recipe) -> dict[str, Frames]:
+    data = recipe.data
+    with input_errors("`data.keys`: "):
+        unknown = set(data.keys) - set(LabelKeys.__dataclass_fields__)
+        if unknown:
+            known = ", ".join(LabelKeys.__dataclass_fields__)
+            raise RecipeError(
+                f"`data.keys` must be among {known}. Got {', '.join(sorted(unknown))}."
+            )
+        keys = LabelKeys(**data.keys)
+    frames = {"train": _read("train", data.train, keys)}
+    if isinstance(data.valid, tuple):
+        if not data.valid:
+            raise RecipeError("`data.valid` must be a fraction, a number of frames, or file(s).")
+        frames["valid"] = _read("valid", data.valid, keys)
+    else:
+        n = len(frames["train"])
+        number = data.valid if isinstance(data.valid, int) else max(1, round(data.valid * n))
+        if number >= n:
+            raise RecipeError(
+                f"`data.valid` takes {number} of {n} training frame(s), which leaves none to train "
+                "on. (Add frames, or name a file: data: {valid: valid.extxyz}.)"
+            )
+        with input_errors("`data.valid`: "):
+            train, valid = split(n, data.valid, recipe.training.seed)
+        whole = frames["train"]
+        frames = {"train": whole.subset(train), "valid": whole.subset(valid)}
+    if data.test:
+        frames["test"] = _read("test", data.test, keys)
+    return frames
+
+
+def _read(name: str, paths: Sequence[Path], keys: LabelKeys) -> Frames:
+    with input_errors(f"`data.{name}`: "):
+        frames = read([str(path) for path in paths], keys=keys)
+    if not len(frames):
+        raise RecipeError(f"`data.{name}` must hold structures. Got isolated atoms only.")
+    return frames
+
+
+def _same_elements(frames: dict[str, Frames]) -> None:
+    trained = set(frames["train"].elements)
+    for name in frames:
+        unseen = sorted(set(frames[name].elements) - trained)
+        if unseen:
+            raise RecipeError(
+                f"The {name} frames hold {', '.join(chemical_symbols[z] for z in unseen)}, which "
+                "no training frame holds. (Add such frames to the training data, or remove them.)"
+            )
+
+
+def _labels(recipe: Recipe, frames: dict[str, Frames]) -> None:
+    """Check that each term of the loss has labels, in training and in validation."""
+    for term in WEIGHED:
+        if getattr(recipe.loss, term) == 0:
+            continue
+        for name in ("train", "valid"):
+            one = frames[name]
+            if any(getattr(labels, term) is not None for labels in one.labels):
+                continue
+            periodic = any(bool(atoms.pbc.all()) for atoms in one.structures)
+            if term == "stress" and not periodic:
+                raise RecipeError(
+                    f"`loss.stress` is {recipe.loss.stress:g}, but no {name} frame is periodic in "
+                    "all directions. (Set loss: {stress: 0}.)"
+                )
+            found = f"{one.found} " if one.found else ""
+            raise RecipeError(
+                f"`loss.{term}` is {getattr(recipe.loss, term):g}, but none of the {len(one)} "
+                f"{name} frames has {term} labels. {found}(Set loss: {{{term}: 0}}, or name the "
+                f"key: data: {{keys: {{{term}: ...}}}}.)".replace("\n", " ")
+            )
+
+
+def _device(recipe: Recipe) -> torch.device:
+    name = recipe.training.device
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(
+            f"`training.device` is {name}, but torch sees {torch.cuda.device_count()} CUDA devices."
+        )
+    return device
+
+
+def _loggers(recipe: Recipe) -> None:
+    for name in recipe.training.loggers:
+        if name in EXTRAS and importlib.util.find_spec(name) is None:
+            raise RecipeError(
+                f"`training.loggers` asks for {name}, which is not installed. "
+                f"(pip install {EXTRAS[name]})"
+            )
+
+
+def _files(recipe: Recipe) -> Iterator[dict[str, str]]:
+    """List the files with a checksum, so that a result says what it was made from."""
+    groups: dict[str, Any] = {"train": recipe.data.train, "test": recipe.data.test}
+    if isinstance(recipe.data.valid, tuple):
+        groups["valid"] = recipe.data.valid
+    for name, paths in groups.items():
+        for path in paths:
+            for file in files_of(str(path)):
+                yield {"split": name, "path": file, "sha256": checksum(file)}
+
+
+def files_of(path: str) -> list[str]:
+    """List the files that a path, a pattern, or a path with an ASE index stands for.
+
+    Args:
+        path: As `tensornet.datasets.read` takes it.
+
+    Returns:
+        Names of files.
+    """
+    if not Path(path).exists():
+        path = re.sub(r"@[-\d:]+$", "", path)
+    return [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))
+
+
+def checksum(path: str) -> str:
+    """Compute the SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,365 @@
+"""Recipes: what to train on what, and how. Everything is checked before any work begins."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from tensornet._typing import AnyPath
+from tensornet.models import CONFIGS
+from tensornet.models import config as model_config_of
+
+
+class RecipeError(ValueError):
+    """A recipe, or the data it names, that cannot be trained on. The message is one line."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on. The message is one line."""
+
+
+class Block(BaseModel):
+    """A block of a recipe: unknown keys are errors, and nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataBlock(Block):
+    """Which structures to use. Paths are relative to the folder of the recipe."""
+
+    train: tuple[Path, ...] = Field(description="file or list of files to train on")
+    valid: float | int | tuple[Path, ...] = Field(
+        default=0.1, description="fraction of the training frames, number of them, or file(s)"
+    )
+    test: tuple[Path, ...] = Field(
+        default=(), description="file or list of files to test on at the end"
+    )
+    keys: dict[str, str] = Field(
+        default={}, description="where labels are, if they have unusual names"
+    )
+    reference_energies: Literal["auto", "isolated", "fit", "none"] | dict[str, float] = Field(
+        default="auto", description="energies of free atoms, eV: how to find them, or per symbol"
+    )
+
+    @field_validator("train", "test", mode="before")
+    @classmethod
+    def _paths(cls, value: Any, info: ValidationInfo) -> Any:
+        return _paths(value, info)
+
+    @field_validator("train")
+    @classmethod
+    def _some(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if not value:
+            raise ValueError("must name at least one file")
+        return value
+
+    @field_validator("valid", mode="before")
+    @classmethod
+    def _fraction_number_or_paths(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            try:
+                value = float(value)  # YAML reads 1e-1 as text
+            except ValueError:
+                return _paths(value, info)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return _paths(value, info)
+        if isinstance(value, int) and value >= 1:
+            return value
+        if isinstance(value, float) and 0 < value < 1:
+            return value
+        raise ValueError("must be a fraction between 0 and 1, a number of frames, or file(s)")
+
+    @field_validator("reference_energies", mode="before")
+    @classmethod
+    def _how(cls, value: Any) -> Any:
+        ways = ("auto", "isolated", "fit", "none")
+        if isinstance(value, Mapping) or value in ways:
+            return value
+        if value is None:
+            return "none"
+        raise ValueError(f"must be one of {', '.join(ways)}, or energies like {{H: -13.6}}")
+
+
+class LossBlock(Block):
+    """Weights of the errors.
+
+    Every error is divided by the model's `scale` (RMS of the training forces x 1 Å), so that
+    weights mean the same for soft and for hard systems: energies count per atom, forces per
+    component, stresses as virials (stress times volume) per atom.
+    """
+
+    energy: NonNegativeFloat = 10.0
+    forces: NonNegativeFloat = 1.0
+    stress: NonNegativeFloat = Field(
+        default=0.0, description="only for periodic data with stress labels"
+    )
+    kind: Literal["huber", "mse", "mae"] = "huber"
+    huber_delta: PositiveFloat = Field(
+        default=0.1, description="where huber turns linear, in `scale`"
+    )
+
+    @model_validator(mode="after")
+    def _any(self) -> LossBlock:
+        if self.energy == self.forces == self.stress == 0:
+            raise ValueError("must have a weight above zero among energy, forces and stress")
+        return self
+
+
+class OptimizerBlock(Block):
+    """How the weights move."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    lr: PositiveFloat = Field(default=5e-3, description="largest learning rate")
+    weight_decay: NonNegativeFloat = 1e-6
+    amsgrad: bool = False
+    clip: NonNegativeFloat = Field(
+        default=10.0, description="largest norm of the gradient; 0 is off"
+    )
+    warmup_epochs: NonNegativeFloat = Field(
+        default=1.0, description="linear rise of the learning rate"
+    )
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    final_factor: NonNegativeFloat = Field(
+        default=0.01, le=1, description="cosine: last lr over `lr`"
+    )
+    plateau_factor: PositiveFloat = Field(
+        default=0.5, lt=1, description="plateau: each drop of the lr"
+    )
+    plateau_patience: PositiveInt = Field(
+        default=10, description="plateau: epochs without progress"
+    )
+
+
+class TrainingBlock(Block):
+    """How long, in which precision, where, and what is shown."""
+
+    epochs: PositiveInt = 200
+    batch_size: PositiveInt = Field(default=5, description="structures per step")
+    seed: NonNegativeInt = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    ema: NonNegativeFloat = Field(
+        default=0.99, lt=1, description="averaging of the weights; 0 is off"
+    )
+    early_stopping: PositiveInt | None = Field(
+        default=None, description="stop after so many epochs without a better validation loss"
+    )
+    device: str | None = Field(default=None, description="cpu, cuda or cuda:1; by default the best")
+    n_threads: PositiveInt | None = Field(
+        default=None, description="CPU threads; by default torch's"
+    )
+    loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
+    progress: bool = Field(
+        default=True, description="a bar in a terminal, a line per epoch elsewhere"
+    )
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else (value or ())
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str | None) -> str | None:
+        if value is None or value == "cpu" or value == "cuda":
+            return value
+        if value.startswith("cuda:") and value[5:].isdigit():
+            return value
+        raise ValueError("must be cpu, cuda or cuda:<number>")
+
+
+class Recipe(Block):
+    """A training run. The smallest recipe names a model and a training file."""
+
+    model: SerializeAsAny[BaseModel]
+    data: DataBlock
+    loss: LossBlock = LossBlock()
+    optimizer: OptimizerBlock = OptimizerBlock()
+    training: TrainingBlock = TrainingBlock()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model(cls, value: Any) -> BaseModel:
+        if isinstance(value, BaseModel):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError("must be a block like {name: tdn, cutoff: 5.0}")
+        return model_config_of(value)
+
+    def to_yaml(self) -> str:
+        """Write every setting out, defaults too, so that the text is a recipe again."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_recipe(path: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and check it.
+
+    Args:
+        path: A YAML file. Relative paths inside are relative to its folder.
+        overrides: Settings that win over the file, like ``optimizer.lr=1e-3``. Relative paths
+            in overrides are relative to the current folder.
+
+    Returns:
+        The recipe with all defaults filled in and all paths absolute.
+
+    Raises:
+        RecipeError: If the file is missing or no YAML, a key is unknown (the nearest one is
+            suggested), or a value does not fit. The message is one line.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise RecipeError(f"Cannot read the recipe {path}: {reason}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or "cannot be parsed"
+        raise RecipeError(f"{path}{line}: not valid YAML ({reason}).") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe must hold blocks like `model:` and `data:`.")
+    for override in overrides:
+        _set(content, override)
+    return recipe_from(content, folder=path.parent, where=str(path))
+
+
+def recipe_from(
+    content: Mapping[str, Any], *, folder: AnyPath = ".", where: str = "recipe"
+) -> Recipe:
+    """Check a recipe that is given as a dictionary.
+
+    Args:
+        content: The blocks.
+        folder: Folder that relative paths refer to.
+        where: Name of the recipe in messages.
+
+    Returns:
+        The recipe with all defaults filled in.
+
+    Raises:
+        RecipeError: If a key is unknown or a value does not fit. The message is one line.
+    """
+    try:
+        block = content.get("model")
+        if isinstance(block, Mapping):
+            _model_block(block)
+        return Recipe.model_validate(dict(content), context={"folder": Path(folder).absolute()})
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_one_line(error)}") from None
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _model_block(block: Mapping[str, Any]) -> None:
+    """Validate the model's block alone, for messages with its own keys."""
+    try:
+        model_config_of(block)
+    except ValidationError as error:
+        known = list(CONFIGS[block["name"]].model_fields)
+        raise ValueError(_one_line(error, prefix="model", known=known)) from None
+
+
+def _paths(value: Any, info: ValidationInfo) -> Any:
+    if value is None:
+        return ()
+    items = [value] if isinstance(value, str | Path) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(x, str | Path) for x in items):
+        raise ValueError("must be a file or a list of files")
+    folder = (info.context or {}).get("folder", Path.cwd())
+    return tuple((folder / Path(x).expanduser()).resolve() for x in items)
+
+
+def _set(content: dict[str, Any], override: str) -> None:
+    """Put ``a.b=value`` into nested dictionaries."""
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise RecipeError(f"An override must look like optimizer.lr=1e-3. Got {override!r}.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"The value in {override!r} is not valid YAML.") from None
+    if names[0] == "data" and names[-1] in ("train", "valid", "test"):
+        value = _from_here(value)
+    for name in names[:-1]:
+        inner = content.get(name)
+        if inner is None:
+            inner = content[name] = {}
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{override!r} goes below `{name}`, which is no block.")
+        content = inner
+    content[names[-1]] = value
+
+
+def _from_here(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_here(x) for x in value]
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return str(Path(value).expanduser().absolute())
+    return value
+
+
+def _one_line(error: ValidationError, *, prefix: str = "", known: Sequence[str] = ()) -> str:
+    """Say the first problem in one line, with the nearest key where one is misspelt."""
+    problems = error.errors(include_url=False)
+    problems.sort(key=lambda p: p["type"] != "extra_forbidden")  # a misspelt key explains others
+    first, more = problems[0], len(problems) - 1
+    names = [str(x) for x in first["loc"] if isinstance(x, str)]
+    key = ".".join(([prefix] if prefix else []) + names)
+    if first["type"] == "extra_forbidden":
+        text = f"`{key}` is no key of a recipe. {_suggest(key, known)}"
+    elif first["type"] == "missing":
+        text = f"`{key}` is missing."
+    else:
+        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        said = said[:1].lower() + said[1:]
+        text = f"`{key}` {said}." + (
+            "" if _is_block(first["input"]) else f" Got {first['input']!r}."
+        )
+    return " ".join(text.split()) + (f" (And {more} more.)" if more else "")
+
+
+def _is_block(value: Any) -> bool:
+    return isinstance(value, Mapping | BaseModel)
+
+
+def _suggest(key: str, known: Sequence[str]) -> str:
+    block, _, name = key.rpartition(".")
+    beside = list(known) or [k.rpartition(".")[2] for k in _keys() if k.rpartition(".")[0] == block]
+    if near := difflib.get_close_matches(name, beside, n=1):
+        return f"Did you mean `{block + '.' if block else ''}{near[0]}`?"
+    if elsewhere := [k for k in _keys() if k.rpartition(".")[2] == name]:
+        return f"Did you mean `{elsewhere[0]}`?"
+    if near := difflib.get_close_matches(key, list(_keys()), n=1):
+        return f"Did you mean `{near[0]}`?"
+    return f"Known here: {', '.join(beside)}." if beside else ""
+
+
+def _keys() -> Iterator[str]:
+    """All keys of a recipe, with dots."""
+    for name, field in Recipe.model_fields.items():
+        yield name
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Block):
+            yield from (f"{name}.{key}" for key in inner.model_fields)

@@ -1,0 +1,143 @@
+"""The results of a run: metrics.json, the pictures, and where everything came from."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+
+from tensornet import __version__
+from tensornet.models import Potential, load, save, write_atomically
+from tensornet.train.metrics import Metrics, predict_graphs
+from tensornet.train.plots import learning_curve, parity
+from tensornet.train.prepare import Prepared
+from tensornet.train.recipe import Recipe
+
+PACKAGES = ("torch", "lightning", "torch-geometric", "ase", "numpy")
+
+
+def report(
+    recipe: Recipe, out: Path, prepared: Prepared, history: Sequence[dict[str, float]]
+) -> dict[str, Any]:
+    """Evaluate the best model and write its results.
+
+    Args:
+        recipe: The recipe.
+        out: Folder of the run, with ``model.safetensors``.
+        prepared: The data.
+        history: The records of the epochs.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    model = load(out / "model.safetensors", device=prepared.device)
+    size = max(16, recipe.training.batch_size)
+    predictions = {
+        name: predict_graphs(model, graphs, batch_size=size)
+        for name, graphs in prepared.graphs.items()
+    }
+    metrics = {name: p.metrics() for name, p in predictions.items()}
+    provenance = provenance_of(recipe, prepared)
+    provenance |= {
+        "best_epoch": model.provenance["epoch"],
+        "best_valid_loss": model.provenance["valid_loss"],
+    }
+    content = metrics_content(metrics, model, speed_of(recipe, prepared, history), provenance)
+    write_json(out / "metrics.json", content)
+    errors = {name: content[name] for name in ("train", "valid", "test")}
+    save(model, out / "model.safetensors", provenance={**model.provenance, "metrics": errors})
+    parity(predictions, out / "parity.png")
+    learning_curve(history, out / "learning_curve.png")
+    return content
+
+
+def metrics_content(
+    metrics: dict[str, Metrics],
+    model: Potential,
+    speed: dict[str, Any],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Put together what ``metrics.json`` holds.
+
+    Args:
+        metrics: By split; a missing split becomes null.
+        model: The model.
+        speed: Timings.
+        provenance: Where the numbers come from.
+
+    Returns:
+        Plain values.
+    """
+    splits = ("train", "valid", "test")
+    return {
+        **{name: metrics[name].to_dict() if name in metrics else None for name in splits},
+        "speed": speed,
+        "model": {
+            "name": model.config["name"],
+            "n_parameters": model.n_parameters,
+            "cutoff": model.cutoff,
+            "elements": [chemical_symbols[z] for z in model.elements],
+            "dtype": str(model.dtype).removeprefix("torch."),
+        },
+        "provenance": provenance,
+    }
+
+
+def speed_of(
+    recipe: Recipe, prepared: Prepared, history: Sequence[dict[str, float]]
+) -> dict[str, Any]:
+    """Say how fast training was; an epoch includes its validation."""
+    seconds = sum(record["seconds"] for record in history)
+    n = len(prepared.graphs["train"])
+    return {
+        "epochs": len(history),
+        "steps": int(history[-1]["step"]),
+        "training_seconds": seconds,
+        "seconds_per_epoch": seconds / len(history),
+        "structures_per_second": n * len(history) / seconds,
+        "device": str(prepared.device),
+        "n_threads": torch.get_num_threads(),
+    }
+
+
+def provenance_of(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
+    """Say from which data, settings and programs a model comes, in plain values."""
+    references = prepared.references
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "seed": recipe.training.seed,
+        "data": list(prepared.files),
+        "labels": {name: frames.summary for name, frames in prepared.frames.items()},
+        "structures": {name: len(frames) for name, frames in prepared.frames.items()},
+        "reference_energies": {
+            "method": references.method,
+            "values": {chemical_symbols[z]: e for z, e in sorted(references.values.items())},
+        },
+        "scale": prepared.statistics.scale,
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """List the versions that numbers may depend on."""
+    found = {"tensornet": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write plain values as indented JSON, as a whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
