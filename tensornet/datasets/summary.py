@@ -49,7 +49,7 @@ def summarise(
         sources = {one.source["energy"] for one in alone.values()}
         lines.append(f"  isolated atoms: {listed} (from {', '.join(sorted(sources))})")
     notes = Counter(note for one in labels for note in one.notes)
-    lines += [f"  note: {note} ({count} frames)" for note, count in notes.items()]
+    lines += [f"  note: {note} ({_count(count, 'frame')})" for note, count in notes.items()]
     return "\n".join(lines)
 
 
@@ -89,9 +89,13 @@ def _what(structures: "Sequence[ase.Atoms]") -> str:
     ]
     per_frame = f"{min(sizes)}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
     return (
-        f"{len(sizes)} structures of {per_frame} atoms, elements {' '.join(symbols)}, "
+        f"{_count(len(sizes), 'structure')} of {per_frame} atoms, elements {' '.join(symbols)}, "
         f"{', '.join(kinds)}"
     )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _range(

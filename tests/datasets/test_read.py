@@ -152,7 +152,7 @@ def test_gap_virials() -> None:
     expected = -np.array([[6, 1, 2], [1, -12, 3], [2, 3, 18]]) / 60
     close(frames.labels[0].stress, expected, rtol=1e-14)
     assert "info dft_virial (-virial/volume)" in frames.summary
-    assert "note: stress = -virial / volume (1 frames)" in frames.summary
+    assert "note: stress = -virial / volume (1 frame)" in frames.summary
 
 
 @pytest.mark.usefixtures("folder")
@@ -291,7 +291,7 @@ def test_patterns_and_several_files(folder: Path) -> None:
         Path(name).write_text(BOTNET * count)
     frames = read(["*.xyz", folder / "c.extxyz", "a.xyz"])
     assert len(frames) == 6
-    assert [line.split(":")[0] for line in frames.summary.splitlines() if "structures" in line] == [
+    assert [line.split(":")[0] for line in frames.summary.splitlines() if "structure" in line] == [
         "a.xyz",
         "b.xyz",
         str(folder / "c.extxyz"),
