@@ -21,7 +21,7 @@ from tensornet.train.checkpoint import read_checkpoint
 from tensornet.train.loss import Loss
 from tensornet.train.prepare import Prepared, make_model, prepare
 from tensornet.train.recipe import Recipe, RecipeError
-from tensornet.train.report import provenance_of, report
+from tensornet.train.report import example_of, provenance_of, report
 from tensornet.train.resume import fingerprint, must_match
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ def _train(
         out,
         patience=settings.early_stopping,
         fingerprint=mark,
-        provenance=provenance_of(recipe, prepared),
+        provenance={
+            **provenance_of(recipe, prepared),
+            "example": example_of(prepared.frames["valid"]),
+        },
     )
     if state is not None:
         module.restore(state)
@@ -241,6 +244,8 @@ def _introduction(recipe: Recipe, prepared: Prepared, model: Potential) -> Itera
             yield frames.summary
         yield f"{name}: {len(frames)} structures, {sum(map(len, frames.structures))} atoms"
     yield prepared.references.message
+    for name, n in prepared.copies.items():
+        yield f"note: {n} of the {name} structures are also in the training data"
     known = prepared.statistics
     yield (
         f"scale {known.scale:.4g} eV (what errors in the loss are divided by), "

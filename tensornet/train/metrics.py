@@ -191,6 +191,13 @@ def predict_graphs(
     )
 
 
+def together(parts: Sequence[Predictions]) -> Predictions:
+    """Join predictions of several sets of structures."""
+    names = [name for name in Predictions.__dataclass_fields__ if name != "groups"]
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return Predictions(**joined, groups=tuple(g for part in parts for g in part.groups))
+
+
 def _symbols(elements: Sequence[int]) -> str:
     return ", ".join(chemical_symbols[z] for z in elements)
 

@@ -20,6 +20,7 @@ from tensornet.datasets import (
     GraphDataset,
     LabelKeys,
     ReferenceEnergies,
+    duplicates,
     read,
     reference_energies,
     split,
@@ -43,6 +44,7 @@ class Prepared:
         statistics: What the model is told of the training data.
         files: Split, path and checksum of each file.
         device: Where to train.
+        copies: How many structures of another split are in the training data too.
     """
 
     frames: dict[str, Frames]
@@ -51,6 +53,7 @@ class Prepared:
     statistics: Statistics
     files: tuple[dict[str, str], ...]
     device: torch.device
+    copies: dict[str, int]
 
 
 @contextmanager
@@ -78,14 +81,13 @@ def prepare(recipe: Recipe) -> Prepared:
             a split is empty, an element of validation or test is not in the training data, or a
             device or logger is not available. The message is one line.
     """
-    device = _device(recipe)
+    device = find_device(recipe.training.device)
     _loggers(recipe)
     frames = _frames(recipe)
     _same_elements(frames)
     _labels(recipe, frames)
     how = recipe.data.reference_energies
     with input_errors():
-        # Atoms may stand in any file of the training data, so the whole of it is asked.
         references = reference_energies(frames["train"], how)
         cutoff = float(recipe.model.model_dump()["cutoff"])
         graphs = {name: GraphDataset(f, cutoff, references) for name, f in frames.items()}
@@ -96,6 +98,7 @@ def prepare(recipe: Recipe) -> Prepared:
         statistics(graphs["train"]),
         tuple(_files(recipe)),
         device,
+        _copies(frames),
     )
 
 
@@ -179,6 +182,15 @@ def _same_elements(frames: dict[str, Frames]) -> None:
             )
 
 
+def _copies(frames: dict[str, Frames]) -> dict[str, int]:
+    copies = {
+        name: len({k for _, k in duplicates(frames["train"], other)})
+        for name, other in frames.items()
+        if name != "train"
+    }
+    return {name: n for name, n in copies.items() if n}
+
+
 def _labels(recipe: Recipe, frames: dict[str, Frames]) -> None:
     """Check that each term of the loss has labels, in training and in validation."""
     for term in WEIGHED:
@@ -202,14 +214,27 @@ def _labels(recipe: Recipe, frames: dict[str, Frames]) -> None:
             )
 
 
-def _device(recipe: Recipe) -> torch.device:
-    name = recipe.training.device
+def find_device(name: str | None) -> torch.device:
+    """Find the device of a name.
+
+    Args:
+        name: ``cpu``, ``cuda`` or ``cuda:1``; by default a GPU if there is one.
+
+    Returns:
+        The device.
+
+    Raises:
+        RecipeError: If there is no such device.
+    """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RecipeError(f"The device must be cpu, cuda or cuda:<number>. Got {name!r}.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RecipeError(
-            f"`training.device` is {name}, but torch sees {torch.cuda.device_count()} CUDA devices."
+            f"The device {name} is not there: torch sees {torch.cuda.device_count()} CUDA devices."
         )
     return device
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import torch
 from ase.data import chemical_symbols
 
 from tensornet import __version__
+from tensornet.datasets import Frames
 from tensornet.models import Potential, load, save, write_atomically
 from tensornet.train.metrics import Metrics, predict_graphs
 from tensornet.train.plots import learning_curve, parity
@@ -123,6 +125,29 @@ def provenance_of(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
         },
         "scale": prepared.statistics.scale,
         "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def example_of(frames: Frames) -> dict[str, Any]:
+    """Choose the calmest structure, for whoever wants to try the model on something.
+
+    Args:
+        frames: Structures, with forces or without.
+
+    Returns:
+        Numbers, positions and cell of the one with the smallest forces, in plain values.
+    """
+
+    def unrest(k: int) -> float:
+        forces = frames.labels[k].forces
+        return math.inf if forces is None else float((forces**2).mean())
+
+    atoms = frames.structures[min(range(len(frames)), key=unrest)]
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "positions": atoms.positions.tolist(),
+        "cell": atoms.cell.tolist(),
+        "pbc": atoms.pbc.tolist(),
     }
 
 

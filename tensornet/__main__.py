@@ -1,0 +1,208 @@
+"""The command line: one thin function per command.
+
+Exit codes: 0 all is well, 1 a check or the training failed, 2 the input cannot be used, 130 the
+user pressed Ctrl-C.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tensornet.train import Metrics
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    help="Train interatomic potentials, test them, and see them run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win, as optimizer.lr=1e-3."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("run"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of another run.")
+    ] = False,
+) -> None:
+    """Train a potential by a recipe."""
+    import tensornet.train as room
+
+    _show_log()
+    with _errors():
+        checked = room.load_recipe(recipe, settings or ())
+        try:
+            results = room.fit(checked, out, resume=resume, overwrite=overwrite)
+        except room.Interrupted as stopped:
+            words = ["tensornet train", str(recipe), *(settings or ()), f"--out {out} --resume"]
+            _say(f"{stopped}\nGo on with: {' '.join(words)}")
+            raise typer.Exit(INTERRUPTED) from None
+    metrics = {name: results[name] for name in ("train", "valid", "test") if results[name]}
+    Console().print(_table(metrics, title=f"Errors of {out / 'model.safetensors'}"))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    data: Annotated[list[Path], typer.Argument(help="Labelled structures.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and parity.png.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Structures evaluated at once.")] = 16,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default the best.")] = None,
+) -> None:
+    """Measure the errors of a model on labelled structures."""
+    from tensornet.train.evaluation import evaluate_files
+
+    _show_log()
+    with _errors():
+        metrics = evaluate_files(model, data, out=out, batch_size=batch_size, device=device)
+    Console().print(_table(metrics, title=f"Errors of {model}"))
+    if out is not None:
+        _say(f"Written: {out / 'metrics.json'}, {out / 'parity.png'}")
+
+
+@app.command()
+def validate(
+    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    structure: Annotated[
+        Path | None, typer.Argument(help="Structure to try it on; by default one of its data.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps of molecular dynamics, 0.5 fs each.")
+    ] = 1000,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+) -> None:
+    """Hold a model to the laws of physics. Exit code 1 if a check fails."""
+    from tensornet.calculators import validate as check
+    from tensornet.train.evaluation import load_model, read_structure
+
+    with _errors():
+        potential = load_model(model, device=device)
+        atoms = None if structure is None else read_structure(structure, potential)
+    console = Console(stderr=True)
+    with console.status("validating") as status:
+        report = check(
+            potential,
+            atoms,
+            md_steps=steps,
+            progress=lambda name: status.update(f"validating: {name}"),
+        )
+    screen = Console()
+    screen.print(report.table())
+    screen.print(report.summary())
+    if not report.passed:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("demo"),
+) -> None:
+    """Train a small potential on embedded data and run molecular dynamics with it."""
+    from tensornet.demo import run
+
+    _show_log()
+    with _errors():
+        run(out)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        from tensornet import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Say what is wrong with the input in one line; anything unexpected stays a traceback."""
+    from tensornet.train import RecipeError, TrainingError
+
+    try:
+        yield
+    except RecipeError as error:
+        _say(f"Error: {error}")
+        raise typer.Exit(BAD_INPUT) from None
+    except TrainingError as error:
+        _say(f"Error: {error}")
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        _say("Stopped.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+class _ToStderr(logging.Handler):
+    """Write to what is the error stream now, not to what it was at the first message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
+
+
+def _show_log() -> None:
+    """Let the library's log lines reach the terminal, without those of other packages."""
+    log = logging.getLogger("tensornet")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(_ToStderr())
+        log.propagate = False
+
+
+def _table(metrics: "dict[str, Metrics] | dict[str, dict[str, Any]]", *, title: str) -> Table:
+    """Lay the errors of several sets out, one row per set and per group in it."""
+    columns = {
+        "E MAE\nmeV/atom": "energy_mae",
+        "E RMSE\nmeV/atom": "energy_rmse",
+        "total E\nRMSE meV": "energy_total_rmse",
+        "F MAE\nmeV/Å": "forces_mae",
+        "F RMSE\nmeV/Å": "forces_rmse",
+        "stress\nmeV/Å³": "stress_rmse",
+    }
+    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table.add_column("data", overflow="fold")
+    for heading in ("n", *columns):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, found in metrics.items():
+        content = found if isinstance(found, dict) else found.to_dict()
+        for label, row in {name: content, **_groups(content)}.items():
+            values = [row[key] for key in columns.values()]
+            cells = ["" if value is None else f"{value:#.4g}" for value in values]
+            table.add_row(label, str(row["n_structures"]), *cells)
+    return table
+
+
+def _groups(content: dict[str, Any]) -> dict[str, Any]:
+    return {f"  {name}": row for name, row in content.get("groups", {}).items()}
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="tensornet")
+
+
+if __name__ == "__main__":
+    main()

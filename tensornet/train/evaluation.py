@@ -1,0 +1,141 @@
+"""Measure a model file on data files: what the command `evaluate` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from tensornet._typing import AnyPath
+from tensornet.datasets import Frames, read
+from tensornet.models import Potential, load
+from tensornet.train.metrics import Metrics, Predictions, predict, together
+from tensornet.train.plots import parity
+from tensornet.train.prepare import checksum, files_of, find_device, input_errors
+from tensornet.train.recipe import RecipeError
+from tensornet.train.report import metrics_content, versions, write_json
+
+if TYPE_CHECKING:
+    import ase
+
+
+def evaluate_files(
+    model: AnyPath,
+    data: Sequence[AnyPath],
+    *,
+    out: AnyPath | None = None,
+    batch_size: int = 16,
+    device: str | None = None,
+) -> dict[str, Metrics]:
+    """Measure the errors of a model on labelled structures.
+
+    Args:
+        model: A model file.
+        data: Files with structures.
+        out: Folder for ``metrics.json`` and ``parity.png``. By default nothing is written.
+        batch_size: Structures evaluated at once.
+        device: Where to compute. By default the best there is.
+
+    Returns:
+        The errors per file, and under ``all`` of all files if there are several.
+
+    Raises:
+        RecipeError: If a file is missing, foreign or without labels, or holds an element that the
+            model does not know. The message is one line.
+    """
+    potential = load_model(model, device=str(find_device(device)))
+    frames = {str(path): _read(str(path)) for path in data}
+    started = time.perf_counter()
+    with input_errors():
+        parts = {name: predict(potential, f, batch_size=batch_size) for name, f in frames.items()}
+    seconds = time.perf_counter() - started
+    whole = together(list(parts.values()))
+    metrics = {name: part.metrics() for name, part in parts.items()}
+    if len(parts) > 1:
+        metrics["all"] = whole.metrics()
+    if out is not None:
+        _write(Path(out), potential, Path(model), metrics, whole, list(frames), seconds)
+    return metrics
+
+
+def load_model(path: AnyPath, *, device: str | None = None) -> Potential:
+    """Load a model file for a command.
+
+    Args:
+        path: The model file.
+        device: Where to put it.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        RecipeError: If there is no such file, or it is no model file. The message is one line.
+    """
+    with input_errors():
+        return load(path, device=find_device(device) if device else None)
+
+
+def read_structure(path: AnyPath, model: Potential) -> ase.Atoms:
+    """Read one structure that a model can be tried on.
+
+    Args:
+        path: Any file that ASE reads; the first structure is taken.
+        model: The model that must know all elements.
+
+    Returns:
+        The structure.
+
+    Raises:
+        RecipeError: If the file cannot be read or holds an element the model does not know.
+    """
+    with input_errors():
+        frames = read(str(path))
+    if not len(frames):
+        raise RecipeError(f"{path} holds isolated atoms only.")
+    with input_errors():
+        predict(model, frames.subset([0]))
+    return frames.structures[0]
+
+
+def _read(path: str) -> Frames:
+    with input_errors():
+        frames = read(path)
+    if not any(one.energy is not None or one.forces is not None for one in frames.labels):
+        raise RecipeError(f"{path} has no labels to compare with. {' '.join(frames.found.split())}")
+    return frames
+
+
+def _write(
+    out: Path,
+    model: Potential,
+    path: Path,
+    metrics: dict[str, Metrics],
+    whole: Predictions,
+    data: Sequence[str],
+    seconds: float,
+) -> None:
+    n = len(whole.energy)
+    speed = {
+        "seconds": seconds,
+        "structures_per_second": n / seconds,
+        "device": str(model.device),
+        "n_threads": torch.get_num_threads(),
+    }
+    files = [file for name in data for file in files_of(name)]
+    provenance = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "model_file": {"path": str(path), "sha256": checksum(str(path))},
+        "data": [{"split": "test", "path": file, "sha256": checksum(file)} for file in files],
+        "training": model.provenance,
+    }
+    content = metrics_content({"test": whole.metrics()}, model, speed, provenance)
+    if len(data) > 1:
+        content["files"] = {name: metrics[name].to_dict() for name in data}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "metrics.json", content)
+    parity({"test": whole}, out / "parity.png")

@@ -1,0 +1,95 @@
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from tensornet.train.loss import Loss, errors
+from tensornet.train.recipe import LossBlock
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def batch() -> Data:
+    """Two structures of 2 and 1 atoms; the second has no energy, one force and a stress."""
+    return Data(
+        ptr=torch.tensor([0, 2, 3]),
+        cell=torch.stack([torch.eye(3) * 2, torch.eye(3)]),
+        interaction_energy=torch.tensor([-3.0, NAN]),
+        forces=torch.tensor([[1.0, 0, 0], [-1, 0, 0], [NAN, NAN, NAN]]),
+        stress=torch.stack([torch.full((3, 3), NAN), torch.eye(3) * 0.5]),
+    )
+
+
+@pytest.fixture
+def output() -> dict[str, torch.Tensor]:
+    return {
+        "interaction_energy": torch.tensor([-2.0, 7.0], requires_grad=True),
+        "forces": torch.zeros(3, 3, requires_grad=True),
+        "virial": torch.stack([torch.eye(3), torch.eye(3)]).requires_grad_(),
+    }
+
+
+def test_errors_by_hand(batch: Data, output: dict[str, torch.Tensor]) -> None:
+    found = errors(output, batch)
+    energy, known = found["energy"]
+    assert energy.tolist() == [0.5, 0.0]  # (-2 + 3) eV over two atoms
+    assert known.tolist() == [True, False]
+    assert found["forces"][0][:, 0].tolist() == [-1, 1, 0]
+    assert int(found["forces"][1].sum()) == 6
+    virial, known = found["stress"]  # of the second: 1 - 0.5 * volume 1, over one atom
+    assert torch.equal(virial[1], torch.eye(3) * 0.5)
+    assert not virial[0].any()
+    assert not known[0].any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        # scale 2: energy 0.5 -> 0.25; forces +-1 -> 0.5 twice in 6 components
+        ("mse", 3 * 0.0625 + 2 * (2 * 0.25 / 6)),
+        ("mae", 3 * 0.25 + 2 * (2 * 0.5 / 6)),
+        # beyond delta 0.1 huber is 0.1 (2 x - 0.1)
+        ("huber", 3 * 0.1 * (0.5 - 0.1) + 2 * (2 * 0.1 * (1.0 - 0.1) / 6)),
+    ],
+)
+def test_loss_by_hand(
+    batch: Data, output: dict[str, torch.Tensor], kind: str, expected: float
+) -> None:
+    loss = Loss(LossBlock(energy=3, forces=2, kind=kind, huber_delta=0.1), scale=2.0)
+    total = loss.total(loss.sums(errors(output, batch, loss.terms)))
+    assert float(total) == pytest.approx(expected, rel=1e-12)
+
+
+def test_missing_labels_give_no_nan_to_gradients(
+    batch: Data, output: dict[str, torch.Tensor]
+) -> None:
+    loss = Loss(LossBlock(energy=1, forces=1, stress=1), scale=1.0)
+    loss.total(loss.sums(errors(output, batch, loss.terms))).backward()
+    for value in output.values():
+        assert value.grad is not None
+        assert value.grad.isfinite().all()
+    assert output["interaction_energy"].grad is not None
+    assert output["interaction_energy"].grad[1] == 0
+    assert output["interaction_energy"].grad[0] != 0
+
+
+def test_batch_without_any_label_of_a_term_counts_nothing(
+    batch: Data, output: dict[str, torch.Tensor]
+) -> None:
+    batch.interaction_energy = torch.full((2,), NAN)
+    loss = Loss(LossBlock(energy=5, forces=0), scale=1.0)
+    assert float(loss.total(loss.sums(errors(output, batch, loss.terms)))) == 0
+
+
+def test_sums_of_batches_are_the_loss_of_the_whole() -> None:
+    loss = Loss(LossBlock(energy=2, forces=0, kind="mse"), scale=1.0)
+    error = torch.tensor([0.1, -0.3, 0.2])
+    known = torch.tensor([True, True, True])
+    parts = [loss.sums({"energy": (error[s], known[s])}) for s in (slice(0, 1), slice(1, 3))]
+    added = {
+        "energy": (
+            parts[0]["energy"][0] + parts[1]["energy"][0],
+            parts[0]["energy"][1] + parts[1]["energy"][1],
+        )
+    }
+    assert float(loss.total(added)) == pytest.approx(2 * float((error**2).mean()), rel=1e-12)

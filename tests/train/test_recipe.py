@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tensornet.train import RecipeError, load_recipe
+
+SMALLEST = """\
+model: {name: lennard_jones, cutoff: 5.0}
+data: {train: train.extxyz, valid: 0.1, test: test.extxyz}
+"""
+
+
+@pytest.fixture
+def smallest(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(SMALLEST)
+    return path
+
+
+def test_smallest_recipe_has_good_defaults(smallest: Path) -> None:
+    recipe = load_recipe(smallest)
+    assert recipe.model.model_dump()["name"] == "lennard_jones"
+    assert recipe.loss.energy > 0
+    assert recipe.loss.forces > 0
+    assert recipe.loss.stress == 0
+    assert recipe.data.valid == 0.1
+    assert recipe.data.train == (smallest.parent.resolve() / "train.extxyz",)
+    assert recipe.training.loggers == ()
+
+
+def test_overrides_win_and_numbers_of_yaml_1_1_are_numbers(smallest: Path) -> None:
+    recipe = load_recipe(
+        smallest,
+        ["optimizer.lr=1e-3", "training.epochs=7", "data.valid=2e-1", "model.sigma=3.0"],
+    )
+    assert recipe.optimizer.lr == 1e-3
+    assert recipe.training.epochs == 7
+    assert recipe.data.valid == 0.2
+    assert recipe.model.model_dump()["sigma"] == 3.0
+
+
+def test_paths_in_overrides_are_relative_to_the_current_folder(
+    smallest: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    recipe = load_recipe(smallest, ["data.train=[a.xyz, b.xyz]", "data.test=null"])
+    assert recipe.data.train == (elsewhere.resolve() / "a.xyz", elsewhere.resolve() / "b.xyz")
+    assert recipe.data.test == ()
+
+
+def test_resolved_recipe_is_a_recipe(smallest: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(smallest, ["data.reference_energies={Ar: -5.0}"])
+    other = tmp_path / "elsewhere.yaml"
+    other.write_text(recipe.to_yaml())
+    assert load_recipe(other) == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rate=1", r"`optimizer.learning_rate` is no key .*Did you mean"),
+        ("optimizer.lrr=1", r"Did you mean `optimizer.lr`\?"),
+        ("lr=1", r"`lr` is no key of a recipe. Did you mean `optimizer.lr`\?"),
+        ("trainig.epochs=1", r"Did you mean `training`\?"),
+        ("model.cutof=4", r"`model.cutof` .*Did you mean `model.cutoff`\?"),
+        ("model.name=lenard_jones", r"Did you mean `lennard_jones`\?"),
+        ("training.epochs=many", r"`training.epochs` should be a valid integer.* Got 'many'"),
+        ("training.epochs=0", r"`training.epochs` should be greater than 0"),
+        ("optimizer.schedule=cosin", r"`optimizer.schedule` .*'cosine'"),
+        ("data.valid=1.5", r"`data.valid` must be a fraction"),
+        ("data.valid=true", r"`data.valid` must be a file"),
+        ("data.train=[]", r"`data.train` must name at least one file"),
+        ("data.reference_energies=average", r"must be one of auto, isolated, fit, none"),
+        ("loss={energy: 0, forces: 0}", r"`loss` must have a weight above zero"),
+        ("training.device=tpu", r"must be cpu, cuda"),
+        ("training.loggers=[mlflow]", r"`training.loggers`"),
+        ("model=tdn", r"`model` must be a block"),
+        ("optimizer.lr", r"must look like"),
+        ("optimizer.lr.x=1", r"`optimizer.lr` should be a valid number"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(smallest: Path, override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(smallest, [override])
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: [", "line 2: not valid YAML|line 1: not valid YAML"),
+        ("", "must hold blocks"),
+        ("data: {train: a.xyz}", "`model` is missing"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"Cannot read the recipe .*none.yaml"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_to_yaml_names_every_default(smallest: Path) -> None:
+    content = yaml.safe_load(load_recipe(smallest).to_yaml())
+    assert content["optimizer"]["schedule"] == "cosine"
+    assert content["model"]["sigma"] == 2.5
