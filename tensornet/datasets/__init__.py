@@ -8,5 +8,7 @@ from tensornet.datasets.read import Frames as Frames
 from tensornet.datasets.read import read as read
 from tensornet.datasets.references import ReferenceEnergies as ReferenceEnergies
 from tensornet.datasets.references import reference_energies as reference_energies
+from tensornet.datasets.samples import sample as sample
+from tensornet.datasets.samples import samples as samples
 from tensornet.datasets.split import duplicates as duplicates
 from tensornet.datasets.split import split as split
