@@ -9,3 +9,4 @@ from tensornet.models.potential import Potential as Potential
 from tensornet.models.registry import CONFIGS as CONFIGS
 from tensornet.models.registry import build as build
 from tensornet.models.registry import config as config
+from tensornet.models.tdn import TDN as TDN

@@ -11,11 +11,13 @@ from pydantic import BaseModel
 
 from tensornet.models.lennard_jones import LennardJones, LennardJonesConfig
 from tensornet.models.potential import Potential
+from tensornet.models.tdn import TDN, TDNConfig
 
 CONFIGS: dict[str, type[BaseModel]] = {
+    "tdn": TDNConfig,
     "lennard_jones": LennardJonesConfig,
 }
-_MODELS: dict[str, type[Any]] = {"lennard_jones": LennardJones}
+_MODELS: dict[str, type[Any]] = {"tdn": TDN, "lennard_jones": LennardJones}
 
 
 def config(block: Mapping[str, Any]) -> BaseModel:

@@ -1,0 +1,286 @@
+"""Messages along edges, weighted by attention over the neighbours of an atom."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tensornet.layers.equivariant import EquivariantLinear
+from tensornet.products import Product
+from tensornet.so3 import degrees
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What layers need to know of the edges, computed once per structure.
+
+    Args:
+        sender: Atom at the far end, (e,).
+        receiver: Atom that collects, (e,).
+        harmonics: Of the direction from receiver to sender, (e, m).
+        envelope: From one to zero at the cutoff, (e,).
+        radial: Radial basis times envelope, then the species of both ends, (e, r).
+        prepared: The harmonics as the second input of the product, from its `prepare`.
+    """
+
+    sender: Tensor
+    receiver: Tensor
+    harmonics: Tensor
+    envelope: Tensor
+    radial: Tensor
+    prepared: Tensor
+
+
+def sum_to_receivers(
+    x: Tensor,  # (e, ...)
+    receiver: Tensor,  # (e,)
+    n: int,
+) -> Tensor:  # (n, ...)
+    """Add up what the edges bring to each atom.
+
+    Args:
+        x: One row per edge.
+        receiver: Index of the atom each row goes to.
+        n: Number of atoms.
+    """
+    return x.new_zeros((n, *x.shape[1:])).index_add(0, receiver, x)
+
+
+def smooth_attention(
+    logits: Tensor,  # (e, h)
+    envelope: Tensor,  # (e,)
+    receiver: Tensor,  # (e,)
+    n: int,
+) -> Tensor:  # (e, h)
+    """Softmax over the neighbours of each atom that lets them enter and leave smoothly.
+
+    Each exponential is multiplied by the envelope, and an absent neighbour of logit zero stands
+    in the denominator: f exp(s) / (1 + sum of f exp(s)). So a lone neighbour's weight goes to
+    zero with its envelope, where a plain softmax would keep it at one.
+
+    Args:
+        logits: Score per edge and head.
+        envelope: From one to zero at the cutoff.
+        receiver: Index of the atom that each edge goes to.
+        n: Number of atoms.
+
+    Returns:
+        Weights that sum to less than one over the neighbours of an atom.
+
+    Derivatives:
+        Any order: the maximum only guards against overflow and cancels.
+    """
+    index = receiver[:, None].expand_as(logits)
+    top = logits.new_zeros(n, logits.shape[1])  # zero is the absent neighbour's logit
+    top = top.scatter_reduce(0, index, logits.detach(), "amax")
+    weights = envelope[:, None] * torch.exp(logits - top[receiver])
+    total = torch.exp(-top) + sum_to_receivers(weights, receiver, n)
+    return weights / total[receiver]
+
+
+class RadialMLP(nn.Module):
+    """A small network from the radial features of an edge to weights.
+
+    Args:
+        n_in: Radial features.
+        hidden: Width of the two hidden layers.
+        shape: Shape of the weights of an edge.
+        expand: Linear map that repeats weights for the components they act on. It is applied to
+            the last layer's matrix, so that one matrix product gives repeated weights at once.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        hidden: int,
+        shape: tuple[int, ...],
+        expand: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.expand = expand
+        self.net = nn.Sequential(
+            nn.Linear(n_in, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
+        )
+        self.weight = nn.Parameter(torch.randn(hidden, *shape) / math.sqrt(hidden))
+        self.bias = nn.Parameter(torch.zeros(1, *shape))
+
+    def forward(
+        self,
+        radial: Tensor,  # (e, r)
+    ) -> Tensor:  # (e, ...)
+        """Evaluate on every edge."""
+        last = torch.cat([self.bias, self.weight])
+        if self.expand is not None:
+            last = self.expand(last)
+        out = torch.addmm(last[0].flatten(), self.net(radial), last[1:].flatten(1))
+        return out.unflatten(-1, last.shape[1:])
+
+
+class WeightedProduct(nn.Module):
+    """A product with the edge, weighted by functions of the distance.
+
+    Args:
+        product: The product, shared by all layers.
+        channels: Channels.
+        n_radial: Radial features of an edge.
+        hidden: Width of the radial networks.
+        weights: ``"shared"``: one function per channel for all paths, as in the paper.
+            ``"factored"``: besides, one per path for all channels; their product weighs a path in
+            a channel. ``"path"``: one per path and channel.
+    """
+
+    def __init__(
+        self, product: Product, channels: int, n_radial: int, hidden: int, weights: str
+    ) -> None:
+        super().__init__()
+        self.product = product
+        n_paths = len(product.paths())
+        self.per_channel, self.per_path = None, None
+        if weights != "path":
+            self.per_channel = RadialMLP(n_radial, hidden, (channels,))
+        if weights != "shared":
+            width = 1 if weights == "factored" else channels
+            self.per_path = RadialMLP(n_radial, hidden, (n_paths, width), product.expand)
+            # Paths start alike: the bias is one, where a free weight would start at zero mean.
+            nn.init.ones_(self.per_path.bias)
+
+    def forward(
+        self,
+        x: Tensor,  # (e, m, c)
+        edges: Edges,
+        scale: Tensor | None = None,  # (e, c)
+    ) -> Tensor:  # (e, m, c)
+        """Multiply; `scale` goes in with the weights per channel, before the product."""
+        if self.per_channel is not None:
+            weight = self.per_channel(edges.radial)
+            scale = weight if scale is None else scale * weight
+        if scale is not None:
+            x = x * scale[:, None, :]
+        expanded = None if self.per_path is None else self.per_path(edges.radial)
+        return self.product.multiply(x, edges.prepared, expanded)
+
+
+class DegreeEmbedding(nn.Module):
+    """First features above degree zero: what the neighbours look like, without their features.
+
+    Args:
+        l_max: Highest degree.
+        channels: Channels.
+        n_radial: Radial features of an edge.
+        hidden: Width of the radial network.
+        n_neighbours: Mean number of neighbours; its square root divides the sum.
+    """
+
+    def __init__(
+        self, l_max: int, channels: int, n_radial: int, hidden: int, n_neighbours: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("degrees", degrees(l_max), persistent=False)
+        self.degrees: Tensor
+        self.radial = RadialMLP(n_radial, hidden, (l_max + 1, channels), self._expand)
+        # A buffer, so that it goes into model files with the weights.
+        self.register_buffer("factor", torch.tensor(max(n_neighbours, 1.0) ** -0.5))
+        self.factor: Tensor
+
+    def _expand(self, weight: Tensor) -> Tensor:
+        return weight.index_select(-2, self.degrees)
+
+    def forward(self, edges: Edges, n: int) -> Tensor:  # (n, m, c)
+        """Sum the weighted harmonics of all edges."""
+        angular = edges.harmonics * edges.envelope[:, None]
+        values = angular[..., None] * self.radial(edges.radial)
+        return self.factor * sum_to_receivers(values, edges.receiver, n)
+
+
+class GraphAttention(nn.Module):
+    """The attention of TDN: two products with the edge, a score in between.
+
+    message = product(source + target, edge); its scalars give the score of each head, its gated
+    form is multiplied with the edge once more; the weighted sum goes through a linear map.
+
+    Args:
+        product: The product with the harmonics of edges, shared by layers.
+        channels: Channels, a multiple of `heads`.
+        heads: Heads of attention.
+        n_radial: Radial features of an edge.
+        hidden: Width of the radial networks.
+        weights: Of the paths, as in `WeightedProduct`.
+        shared: One matrix for all degrees in linear maps, as in the paper.
+        dropout: Of the attention weights, in training.
+
+    References:
+        Lin et al., Tensor Decomposition Networks (2025), section 4; Liao & Smidt, Equiformer
+        (2023), section 4.3.
+    """
+
+    def __init__(
+        self,
+        product: Product,
+        channels: int,
+        heads: int,
+        n_radial: int,
+        hidden: int,
+        *,
+        weights: str = "shared",
+        shared: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(
+                f"`GraphAttention(channels=...)` must be a multiple of heads = {heads}. "
+                f"Got {channels}."
+            )
+        l_max = product.l_max
+        self.heads = heads
+        self.source = EquivariantLinear(l_max, channels, channels, shared=shared)
+        self.target = EquivariantLinear(l_max, channels, channels, shared=shared, bias=False)
+        self.first = WeightedProduct(product, channels, n_radial, hidden, weights)
+        self.second = WeightedProduct(product, channels, n_radial, hidden, weights)
+        self.scalars = nn.Linear(channels, 2 * channels)
+        self.query = nn.Parameter(torch.randn(heads, channels // heads) * (heads / channels) ** 0.5)
+        self.value = nn.Parameter(torch.randn(channels, channels) / math.sqrt(channels))
+        self.out = EquivariantLinear(l_max, channels, channels, shared=shared)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,  # (n, m, c)
+        edges: Edges,
+    ) -> Tensor:  # (n, m, c)
+        """Collect messages from the neighbours.
+
+        Attention and gate are scalars per edge and channel, and the second product is linear, so
+        both are multiplied in one go before it.
+        """
+        n = x.shape[0]
+        message = self.source(x).index_select(0, edges.sender)
+        message = message + self.target(x).index_select(0, edges.receiver)
+        message = self.first(message, edges)
+        score, gate = self.scalars(message.select(1, 0)).chunk(2, -1)
+        score = smooth_leaky_relu(score).unflatten(-1, (self.heads, -1))
+        logits = (score * self.query).sum(-1)
+        attention = smooth_attention(logits, edges.envelope, edges.receiver, n)
+        attention = self.dropout(attention)[..., None]
+        gate = (torch.sigmoid(gate).unflatten(-1, (self.heads, -1)) * attention).flatten(1)
+        value = self.second(message @ self.value, edges, gate)
+        out: Tensor = self.out(sum_to_receivers(value, edges.receiver, n))
+        return out
+
+
+def smooth_leaky_relu(
+    x: Tensor,  # (...)
+    slope: float = 0.2,
+) -> Tensor:  # (...)
+    """A leaky rectifier without a kink: slope x + (1 - slope) x sigmoid(x).
+
+    Args:
+        x: Any tensor.
+        slope: Slope far on the negative side.
+
+    References:
+        Liao & Smidt, Equiformer (2023), appendix.
+    """
+    return slope * x + (1 - slope) * nn.functional.silu(x)

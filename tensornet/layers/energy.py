@@ -1,0 +1,111 @@
+"""What turns a network's output into an energy with the right limits."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from tensornet.layers.attention import sum_to_receivers
+from tensornet.layers.radial import polynomial_envelope
+
+COULOMB = 14.399645478425668  # e²/(4 pi epsilon_0) in eV Å, CODATA 2018
+
+
+class BindingShift(nn.Module):
+    """The mean interaction energy of an element, for atoms that have neighbours.
+
+    A bound atom starts at the mean of the training data and the network learns the rest; a free
+    atom has none of it. In between the shift is multiplied by 1 - exp(-2 sum of f), with f the
+    envelope of each neighbour: flat for a bound atom, smooth for one that leaves.
+
+    Args:
+        elements: Atomic numbers.
+        shift: Energy per atomic number, eV. Default zero.
+    """
+
+    shift: Tensor
+
+    def __init__(self, elements: Sequence[int], shift: Mapping[int, float] | None) -> None:
+        super().__init__()
+        values = [0.0 if shift is None else float(shift.get(z, 0.0)) for z in elements]
+        self.register_buffer("shift", torch.tensor(values))
+
+    def forward(
+        self,
+        species: Tensor,  # (n,)
+        receiver: Tensor,  # (e,)
+        envelope: Tensor,  # (e,)
+    ) -> Tensor:  # (n,)
+        """Give the shift of each atom, eV."""
+        neighbours = sum_to_receivers(envelope, receiver, species.shape[0])
+        return -self.shift[species] * torch.expm1(-2 * neighbours)
+
+
+class ZBL(nn.Module):
+    """Screened nuclear repulsion between atoms closer than a bond.
+
+    Training data hold no such pairs; without it a potential may have holes there, into which a
+    hot trajectory falls. Switched off smoothly at the sum of the covalent radii.
+
+    Args:
+        elements: Atomic numbers.
+
+    References:
+        Ziegler, Biersack & Littmark, The Stopping and Range of Ions in Solids (1985): universal
+        potential. Covalent radii: Cordero et al. (2008).
+    """
+
+    coefficients = (0.18175, 0.50986, 0.28022, 0.02817)
+    exponents = (3.19980, 0.94229, 0.40290, 0.20162)
+
+    def __init__(self, elements: Sequence[int]) -> None:
+        super().__init__()
+        z = torch.tensor(elements, dtype=torch.get_default_dtype())
+        radii = torch.tensor([covalent_radii[i] for i in elements], dtype=z.dtype)
+        power = z**0.23
+        self.register_buffer("z", z, persistent=False)
+        self.register_buffer("screening", (power[:, None] + power) / 0.46850, persistent=False)
+        self.register_buffer("range", radii[:, None] + radii, persistent=False)
+        self.z: Tensor
+        self.screening: Tensor
+        self.range: Tensor
+
+    def forward(
+        self,
+        species: Tensor,  # (n,)
+        edge_index: Tensor,  # (2, e)
+        distances: Tensor,  # (e,)
+    ) -> Tensor:  # (n,)
+        """Give half of each pair's repulsion to either atom, eV."""
+        s, r = species[edge_index[0]], species[edge_index[1]]
+        x = distances * self.screening[s, r]
+        phi = torch.zeros_like(x)
+        for a, b in zip(self.coefficients, self.exponents, strict=True):
+            phi = phi + a * torch.exp(-b * x)
+        pair = COULOMB * self.z[s] * self.z[r] / distances * phi
+        pair = pair * polynomial_envelope(distances / self.range[s, r])
+        return 0.5 * sum_to_receivers(pair, edge_index[1], species.shape[0])
+
+
+class ScalarReadout(nn.Module):
+    """A small network from the scalars of an atom to its energy; zero at the start.
+
+    Args:
+        channels: Channels of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels, channels)
+        self.out = nn.Linear(channels, 1, bias=False)
+        nn.init.normal_(self.out.weight, std=0.1 / math.sqrt(channels))
+
+    def forward(
+        self,
+        scalars: Tensor,  # (n, c)
+    ) -> Tensor:  # (n,)
+        """Give one number per atom."""
+        out: Tensor = self.out(nn.functional.silu(self.hidden(scalars)))
+        return out[:, 0]

@@ -1,0 +1,272 @@
+"""TDN, the tensor decomposition network: an equivariant transformer over atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from tensornet.layers import (
+    ZBL,
+    BesselBasis,
+    BindingShift,
+    DegreeEmbedding,
+    Edges,
+    EquivariantLinear,
+    EquivariantNorm,
+    GatedLinear,
+    GaussianBasis,
+    GraphAttention,
+    ScalarReadout,
+    polynomial_envelope,
+)
+from tensornet.models.potential import Potential
+from tensornet.products import ClebschGordanProduct, CPProduct, EdgeProduct, Product
+from tensornet.so3 import dim, spherical_harmonics
+
+
+class TDNConfig(BaseModel):
+    """Settings of `TDN`. The defaults differ from the paper where its card says so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["tdn"] = "tdn"
+    cutoff: PositiveFloat = Field(5.0, description="radius of the neighbourhood, Å")
+    l_max: int = Field(2, ge=0, le=8, description="highest degree of the features")
+    channels: PositiveInt = Field(64, description="channels per degree")
+    layers: PositiveInt = Field(2, description="attention blocks")
+    heads: PositiveInt = Field(4, description="heads of attention; divides channels")
+    basis: Literal["bessel", "gaussian"] = Field("bessel", description="radial basis")
+    n_basis: PositiveInt = Field(12, description="number of radial functions")
+    radial_hidden: PositiveInt = Field(64, description="width of the radial networks")
+    pair_species: bool = Field(True, description="radial networks see the species of both ends")
+    product: Literal["edge", "cp", "clebsch_gordan"] = Field(
+        "edge", description="format of the product: exact edge matrix, CP, or dense definition"
+    )
+    rank: PositiveInt | None = Field(
+        None, description="rank of the CP; by default the smallest exact one"
+    )
+    path_weights: Literal["shared", "factored", "path"] = Field(
+        "factored",
+        description="radial weights: per channel for all paths (paper); times one per path for "
+        "all channels; or one per path and channel",
+    )
+    symmetry: Literal["O(3)", "SO(3)"] = Field(
+        "O(3)", description="SO(3) keeps the odd paths, as the paper does"
+    )
+    linear: Literal["per_degree", "shared"] = Field(
+        "per_degree", description="one matrix per degree, or one for all (paper)"
+    )
+    norm: Literal["rms", "layer"] = Field("rms", description="layer is the paper's")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights")
+    repulsion: bool = Field(True, description="add screened nuclear repulsion (ZBL)")
+    forces: Literal["conservative", "direct"] = Field(
+        "conservative", description="minus the gradient of the energy, or a head of their own"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.channels % self.heads:
+            raise ValueError(
+                f"channels = {self.channels} must be a multiple of heads = {self.heads}"
+            )
+        if self.rank is not None and self.product != "cp":
+            raise ValueError(f"rank = {self.rank} needs product: cp, not {self.product}")
+        if self.product == "cp" and self.path_weights != "shared":
+            raise ValueError("product: cp mixes the paths and needs path_weights: shared")
+        if self.forces == "direct" and self.l_max == 0:
+            raise ValueError("forces: direct needs l_max of at least 1")
+        return self
+
+
+class TDN(Potential):
+    """Tensor decomposition network: pre-norm transformer blocks on equivariant features.
+
+    Species and a degree embedding make the first features; each block adds attention over the
+    neighbours and a gated feed-forward layer; the scalars of the last give the energy of an atom.
+    From it the energy of the same atom without neighbours is subtracted, so that a free atom has
+    exactly its reference energy.
+
+    Args:
+        config: Settings.
+        elements: Atomic numbers.
+        reference_energies: Energy of the free atom per atomic number, eV.
+        scale: Unit of the network's energies, eV.
+        shift: Mean interaction energy of a bound atom per atomic number, eV.
+        n_neighbours: Mean number of neighbours within the cutoff.
+
+    References:
+        Lin et al., Tensor Decomposition Networks for accelerated machine learning force fields,
+        arXiv 2507.01131 (2025). Differences are listed in ``models/tdn/README.md``.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        config: TDNConfig,
+        *,
+        elements: Sequence[int],
+        reference_energies: Mapping[int, float],
+        scale: float = 1.0,
+        shift: Mapping[int, float] | None = None,
+        n_neighbours: float = 1.0,
+    ) -> None:
+        super().__init__(config, elements=elements, reference_energies=reference_energies)
+        c, l_max = config.channels, config.l_max
+        shared = config.linear == "shared"
+        self.conservative = config.forces == "conservative"
+        self.l_max, self.dim = l_max, dim(l_max)
+        self.embedding = nn.Parameter(torch.randn(len(self.elements), c))
+        basis = BesselBasis if config.basis == "bessel" else GaussianBasis
+        self.basis = basis(config.n_basis)
+        n_species = len(self.elements) if config.pair_species else 0
+        n_radial = config.n_basis + 2 * n_species
+        self.register_buffer("one_hot", torch.eye(len(self.elements)), persistent=False)
+        self.one_hot: Tensor
+        self.pair_species = config.pair_species
+        self.degree = DegreeEmbedding(l_max, c, n_radial, config.radial_hidden, n_neighbours)
+        self.product = make_product(config)
+
+        def attention() -> GraphAttention:
+            return GraphAttention(
+                self.product,
+                c,
+                config.heads,
+                n_radial,
+                config.radial_hidden,
+                weights=config.path_weights,
+                shared=shared,
+                dropout=config.dropout,
+            )
+
+        self.blocks = nn.ModuleList(
+            Block(attention(), l_max, c, norm=config.norm, shared=shared)
+            for _ in range(config.layers)
+        )
+        self.norm = EquivariantNorm(l_max, c, config.norm)
+        self.readout = ScalarReadout(c)
+        self.force_head = None
+        if not self.conservative:
+            self.force_head = nn.ModuleList(
+                [attention(), EquivariantLinear(l_max, c, 1, shared=shared)]
+            )
+        self.repulsion = ZBL(self.elements) if config.repulsion else None
+        self.binding = BindingShift(self.elements, shift)
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def interaction_energies(
+        self,
+        species: Tensor,  # (n,)
+        edge_index: Tensor,  # (2, e)
+        vectors: Tensor,  # (e, 3)
+    ) -> Tensor:  # (n,)
+        """Give the interaction energy of each atom, eV."""
+        edges, distances = self._edges(species, edge_index, vectors)
+        features = self._features(species, edges)
+        return self._energies(features, species, edges, edge_index, distances)
+
+    def direct_forces(
+        self,
+        species: Tensor,  # (n,)
+        edge_index: Tensor,  # (2, e)
+        vectors: Tensor,  # (e, 3)
+    ) -> tuple[Tensor, Tensor]:  # (n,), (n, 3)
+        """Give energies, and forces of the head, which no energy belongs to."""
+        assert self.force_head is not None
+        edges, distances = self._edges(species, edge_index, vectors)
+        features = self._features(species, edges)
+        energies = self._energies(features, species, edges, edge_index, distances)
+        attention, linear = self.force_head
+        forces = linear(attention(features, edges))[: len(species), 1:4, 0]
+        return energies, self.scale * forces
+
+    def _edges(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> tuple[Edges, Tensor]:
+        distances = vectors.norm(dim=-1)
+        x = distances / self.cutoff
+        envelope = polynomial_envelope(x)
+        radial = self.basis(x) * envelope[:, None]
+        if self.pair_species:
+            ends = self.one_hot[species]
+            radial = torch.cat([radial, ends[edge_index[0]], ends[edge_index[1]]], -1)
+        harmonics = spherical_harmonics(vectors, self.l_max)
+        prepared = self.product.prepare(harmonics[..., None])
+        edges = Edges(edge_index[0], edge_index[1], harmonics, envelope, radial, prepared)
+        return edges, distances
+
+    def _features(self, species: Tensor, edges: Edges) -> Tensor:
+        """Features of the atoms, and behind them of one lone atom per element."""
+        lone = torch.arange(len(self.elements), device=species.device)
+        everyone = torch.cat([species, lone])
+        scalars = self.embedding[everyone][:, None, :]
+        rest = scalars.new_zeros(len(everyone), self.dim - 1, scalars.shape[-1])
+        x = torch.cat([scalars, rest], 1) + self.degree(edges, len(everyone))
+        for block in self.blocks:
+            x = block(x, edges)
+        out: Tensor = self.norm(x)
+        return out
+
+    def _energies(
+        self,
+        features: Tensor,
+        species: Tensor,
+        edges: Edges,
+        edge_index: Tensor,
+        distances: Tensor,
+    ) -> Tensor:
+        outputs = self.readout(features[:, 0])
+        n = len(species)
+        energies: Tensor = self.scale * (outputs[:n] - outputs[n:][species])
+        energies = energies + self.binding(species, edges.receiver, edges.envelope)
+        if self.repulsion is not None:
+            energies = energies + self.repulsion(species, edge_index, distances)
+        return energies
+
+
+class Block(nn.Module):
+    """Attention, then a gated feed-forward layer, each added to what came in.
+
+    Args:
+        attention: The attention of this block.
+        l_max: Highest degree.
+        channels: Channels.
+        norm: Kind of `EquivariantNorm` in front of both.
+        shared: One matrix for all degrees.
+    """
+
+    def __init__(
+        self, attention: GraphAttention, l_max: int, channels: int, *, norm: str, shared: bool
+    ) -> None:
+        super().__init__()
+        self.norm1 = EquivariantNorm(l_max, channels, norm)
+        self.attention = attention
+        self.norm2 = EquivariantNorm(l_max, channels, norm)
+        self.hidden = GatedLinear(l_max, channels, channels, shared=shared)
+        self.out = EquivariantLinear(l_max, channels, channels, shared=shared)
+
+    def forward(
+        self,
+        x: Tensor,  # (n, m, c)
+        edges: Edges,
+    ) -> Tensor:  # (n, m, c)
+        """Apply both halves."""
+        x = x + self.attention(self.norm1(x), edges)
+        out: Tensor = x + self.out(self.hidden(self.norm2(x)))
+        return out
+
+
+def make_product(config: TDNConfig) -> Product:
+    """Make the product with edges that a configuration asks for.
+
+    Args:
+        config: Settings of the model.
+    """
+    odd = config.symmetry == "SO(3)"
+    if config.product == "cp":
+        return CPProduct(config.l_max, config.rank, odd_paths=odd)
+    kind = EdgeProduct if config.product == "edge" else ClebschGordanProduct
+    weights = "none" if config.path_weights == "shared" else "path"
+    return kind(config.l_max, weights, odd_paths=odd)

@@ -1,0 +1,10 @@
+"""Equivariant bilinear maps of features, one coupling in several formats."""
+
+from tensornet.products.base import Certificate as Certificate
+from tensornet.products.base import Cost as Cost
+from tensornet.products.base import Product as Product
+from tensornet.products.clebsch_gordan import ClebschGordanProduct as ClebschGordanProduct
+from tensornet.products.coupling import coupling as coupling
+from tensornet.products.coupling import paths as paths
+from tensornet.products.cp import CPProduct as CPProduct
+from tensornet.products.edge import EdgeProduct as EdgeProduct

@@ -1,0 +1,212 @@
+"""What every equivariant product shares: the call, its weights, and what it certifies."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tensornet import _check
+from tensornet.products.coupling import Path, block, coupling, even_part, paths
+from tensornet.so3 import degrees, dim, wigner_3j
+
+PATH_WEIGHTS = ("none", "shared", "separable", "path")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far a product is from its target and from its symmetry: closed forms, all relative.
+
+    Args:
+        approximation: Frobenius distance from the target coupling, over the target's norm.
+        equivariance: Root mean square defect under rotation of the output, for white inputs and
+            uniformly random rotations, over the root mean square output. Zero up to rounding for
+            an exact product.
+        parity: Share of the tensor's norm on paths of odd l1 + l2 + l3, which features of natural
+            parity cannot carry: zero for an O(3) product, positive for an SO(3) one.
+    """
+
+    approximation: float
+    equivariance: float
+    parity: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call costs.
+
+    Args:
+        multiplies: Multiplications.
+        bytes: Size of inputs, weights and output, which have to pass through memory, in float64.
+    """
+
+    multiplies: int
+    bytes: int
+
+
+class Product(nn.Module, ABC):
+    """A bilinear equivariant map of features ``(..., (l_max + 1)², channels)``.
+
+    Harmonics are flattened in e3nn's order and component normalisation, channels last; channels
+    do not mix. The second input may have one channel, by custom the harmonics of an edge.
+
+    Args:
+        l_max: Highest degree of both inputs and the output.
+        path_weights: ``"none"``; ``"shared"``: one weight per channel, (..., c); ``"separable"``:
+            one per degree of the first input and one per degree of the output,
+            (..., 2, l_max + 1, c); ``"path"``: one per path, in the order of `paths`, (..., p, c),
+            or (..., p, 1) where all channels share them.
+        odd_paths: Whether paths of odd l1 + l2 + l3 are kept. Without them the product is
+            equivariant under all of O(3) for features of natural parity (-1)^l.
+    """
+
+    kind: str = "clebsch_gordan"
+
+    def __init__(self, l_max: int, path_weights: str = "none", *, odd_paths: bool = True) -> None:
+        super().__init__()
+        name = type(self).__name__
+        _check.at_least(name, 0, l_max=l_max)
+        if path_weights not in PATH_WEIGHTS:
+            raise ValueError(
+                f"`{name}(path_weights=...)` must be one of {', '.join(PATH_WEIGHTS)}. "
+                f"Got {path_weights!r}."
+            )
+        self.l_max = l_max
+        self.dim = dim(l_max)
+        self.path_weights = path_weights
+        self.odd_paths = odd_paths
+        self.register_buffer("degrees", degrees(l_max), persistent=False)
+        self.degrees: Tensor
+
+    def forward(
+        self,
+        x1: Tensor,  # (..., i, c)
+        x2: Tensor,  # (..., j, c) or (..., j, 1)
+        weight: Tensor | None = None,
+    ) -> Tensor:  # (..., k, c)
+        """Multiply two features, with the weights that `path_weights` promised.
+
+        Args:
+            x1: First input.
+            x2: Second input, all channels or one.
+            weight: Last axes as `weight_shape` says, any batch in front.
+
+        Raises:
+            ValueError: If shapes or weights do not fit.
+        """
+        self._check_call(x1, x2, weight)
+        expanded = None if weight is None else self.expand(weight)
+        return self.multiply(x1, self.prepare(x2), expanded)
+
+    # Layers that use one edge many times take the three steps of `forward` apart.
+
+    @abstractmethod
+    def prepare(
+        self,
+        x2: Tensor,  # (..., j, c) or (..., j, 1)
+    ) -> Tensor:
+        """Do what concerns the second input alone."""
+
+    @abstractmethod
+    def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
+        """Multiply with what `prepare` and `expand` gave. No checks."""
+
+    def expand(
+        self,
+        weight: Tensor,  # (..., *weight_shape)
+    ) -> Tensor:  # (..., c), (..., 2, k, c) or (..., row, c)
+        """Repeat weights for the components they act on. Linear: it may act on a last layer."""
+        if self.path_weights == "separable":
+            return weight.index_select(-2, self.degrees)
+        return weight
+
+    @abstractmethod
+    def to_dense(self) -> Tensor:  # (i, j, k)
+        """Give the coupling that is really computed, path weights one."""
+
+    @abstractmethod
+    def cost(self, n: int, channels: int) -> Cost:
+        """Count the work of one call on `n` pairs with a one-channel second input."""
+
+    def paths(self) -> tuple[Path, ...]:
+        """List the degrees (l1, l2, l3) that couple."""
+        return paths(self.l_max, odd_paths=self.odd_paths)
+
+    def target(self) -> Tensor:  # (i, j, k)
+        """Give the coupling that the product stands for, float64."""
+        tensor = coupling(self.kind, self.l_max)
+        return tensor if self.odd_paths else even_part(tensor)
+
+    def certificate(self) -> Certificate:
+        """Compare the tensor that is computed with the target, and with its own symmetric part.
+
+        The equivariant part P M of a tensor M is its projection on all `wigner_3j` blocks. For
+        white inputs and uniform rotations the mean square defect is 2 |M - P M|².
+        """
+        computed = self.to_dense().detach().to("cpu", torch.float64)
+        target = self.target()
+        symmetric = torch.zeros_like(computed)
+        for path in paths(self.l_max):
+            W = wigner_3j(*path)
+            symmetric[block(path)] = (computed[block(path)] * W).sum() * W
+        norm = float(computed.norm())
+        return Certificate(
+            approximation=float((computed - target).norm() / target.norm()),
+            equivariance=math.sqrt(2) * float((computed - symmetric).norm()) / norm,
+            parity=float((computed - even_part(computed)).norm()) / norm,
+        )
+
+    def weight_shape(self, channels: int) -> tuple[int, ...]:
+        """Give the last axes of `weight`, empty if there is none."""
+        return {
+            "none": (),
+            "shared": (channels,),
+            "separable": (2, self.l_max + 1, channels),
+            "path": (len(self.paths()), channels),
+        }[self.path_weights]
+
+    def _check_call(self, x1: Tensor, x2: Tensor, weight: Tensor | None) -> None:
+        name = type(self).__name__
+        d = self.dim
+        channels = _check.shapes(name, x1=(x1, f"... {d} c"), x2=(x2, f"... {d} b"))
+        if channels["b"] not in (1, channels["c"]):
+            raise ValueError(
+                f"`{name}(x2=...)` must have 1 channel or the {channels['c']} of `x1`. "
+                f"Got {channels['b']}."
+            )
+        expected = self.weight_shape(channels["c"])
+        if (weight is None) != (self.path_weights == "none"):
+            needed = "no weight" if self.path_weights == "none" else f"shape (..., {expected})"
+            raise ValueError(
+                f"`{name}(weight=...)` must fit path_weights={self.path_weights!r}: {needed}. "
+                f"Got {'none' if weight is None else tuple(weight.shape)}."
+            )
+        alike = (*expected[:-1], 1) if self.path_weights == "path" else expected
+        if weight is not None and tuple(weight.shape[-len(expected) :]) not in (expected, alike):
+            raise ValueError(
+                f"`{name}(weight=...)` must end in shape {expected}. Got {tuple(weight.shape)}."
+            )
+
+    def _on_input(self, x1: Tensor, expanded: Tensor | None) -> Tensor:
+        if expanded is None or self.path_weights != "separable":
+            return x1
+        return x1 * expanded[..., 0, :, :]
+
+    def _on_output(self, out: Tensor, expanded: Tensor | None) -> Tensor:
+        if expanded is None or self.path_weights == "path":
+            return out
+        if self.path_weights == "shared":
+            return out * expanded[..., None, :]
+        return out * expanded[..., 1, :, :]
+
+    def _traffic(self, n: int, channels: int) -> int:
+        """Bytes of both inputs, the weights and the output in float64."""
+        weights = math.prod(self.weight_shape(channels)) if self.path_weights != "none" else 0
+        return 8 * n * (2 * self.dim * channels + self.dim + weights)
+
+    def extra_repr(self) -> str:
+        """Say the settings in `print(model)`."""
+        return f"l_max={self.l_max}, path_weights={self.path_weights!r}, odd_paths={self.odd_paths}"
