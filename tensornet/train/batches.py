@@ -54,7 +54,7 @@ class Batches:
 
     Examples:
         >>> Batches(list(range(5)), batch_size=2, seed=1).order(epoch=0)
-        [3, 0, 2, 4, 1]
+        [4, 2, 1, 0, 3]
     """
 
     def __init__(

@@ -87,3 +87,15 @@ def same_bits() -> Callable[[Path, Path], bool]:
         return len(pairs) > 0 and all(torch.equal(a, b) for a, b in pairs)
 
     return compare
+
+
+@pytest.fixture
+def is_picture() -> Callable[[Path], bool]:
+    """Look whether a file is a PNG that shows something."""
+
+    def look(path: Path) -> bool:
+        from matplotlib.image import imread
+
+        return path.read_bytes()[:4] == b"\x89PNG" and float(np.std(imread(path))) > 0.01
+
+    return look
