@@ -148,6 +148,7 @@ def _run(
             callbacks=callbacks,
             logger=_loggers(recipe, out),
             gradient_clip_val=recipe.optimizer.clip or None,
+            log_every_n_steps=min(50, len(module.batches)),
             num_sanity_val_steps=0,
             inference_mode=False,  # forces are derivatives, in validation too
             enable_checkpointing=False,

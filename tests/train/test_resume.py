@@ -51,7 +51,9 @@ def test_killed_and_resumed_is_uninterrupted(
     plan = recipe(optimizer={"schedule": schedule, "plateau_patience": 1, "lr": 0.05})
     whole = fit(plan, folder / "whole")
     with monkeypatch.context() as patch:
-        dies_at(patch, step=12, error=KilledError())  # 5 steps in an epoch: in the middle of epoch 3
+        dies_at(
+            patch, step=12, error=KilledError()
+        )  # 5 steps in an epoch: in the middle of epoch 3
         with pytest.raises(KilledError):
             fit(plan, folder / "parts")
     assert torch.load(folder / "parts" / "last.ckpt", weights_only=True)["epoch"] == 2
