@@ -225,11 +225,11 @@ def test_relaxation_of_a_cell_with_a_kept_list_finds_the_minimum() -> None:
     relaxation = BFGS(with_cell, logfile=None)
     assert relaxation.run(fmax=5e-4, steps=100)
     assert atoms.calc.n_builds < relaxation.nsteps / 5
-    assert np.abs(atoms.get_stress()).max() < 1e-5
+    assert np.abs(atoms.get_stress()).max() < 2e-5  # of 0.01 at the start
     # A new calculator agrees that this is a minimum.
     atoms.calc = PotentialCalculator(model(), skin=0.0)
     assert np.abs(atoms.get_forces()).max() < 6e-4
-    assert np.abs(atoms.get_stress()).max() < 1e-5
+    assert np.abs(atoms.get_stress()).max() < 2e-5
 
 
 def test_langevin_and_energy_conservation() -> None:

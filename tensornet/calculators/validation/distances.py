@@ -8,7 +8,7 @@ from tensornet.calculators.validation.bench import Array, Bench, evaluate, moved
 from tensornet.calculators.validation.report import Row
 from tensornet.calculators.validation.structures import pair_name, pairs
 
-STEP = 4e-3  # Å, between points on one side of the cutoff
+STEP = 2e-3  # Å, between points on one side of the cutoff
 N_POINTS = 6  # on either side
 LIMIT = 1e-6  # eV, eV/Å, eV/Å²
 N_PAIRS = 15  # pairs of elements looked at by themselves at the cutoff
@@ -21,9 +21,10 @@ def cutoff(bench: Bench) -> Row:
     """Pass an atom through the cutoff of another and look for jumps.
 
     Energy, forces and the derivative of forces along the path are extrapolated to the cutoff
-    from either side, by polynomials through six points. Looked at: pairs of elements by
-    themselves, and an atom that approaches a cluster from outside, where its neighbour at the
-    cutoff has neighbours of its own.
+    from either side, by polynomials through six points. Jumps are in eV and Å, and are divided by
+    the largest force where that is above 1 eV/Å. Looked at: pairs of elements by themselves, and
+    an atom that approaches a cluster from outside, where its neighbour at the cutoff has
+    neighbours of its own.
     """
     chosen = pairs(bench.model.elements)
     if len(chosen) > N_PAIRS:
@@ -126,5 +127,6 @@ def _jumps(
             rows.append([answer.interaction, *answer.forces.ravel()])
         powers = (steps[:, None] / STEP) ** np.arange(N_POINTS)
         sides.append(np.linalg.solve(powers, np.array(rows)))
-    jump = np.abs(sides[1] - sides[0])
+    scale = max(1.0, np.abs(sides[0][0, 1:]).max())
+    jump = np.abs(sides[1] - sides[0]) / scale
     return np.array([jump[0, 0], jump[0, 1:].max(), jump[1, 1:].max() / STEP])

@@ -114,7 +114,7 @@ def compact(
 
 
 def neighbours(atoms: Atoms, cutoff: float, n: int) -> Atoms:
-    """Cut an atom and its nearest neighbours out of a structure.
+    """Cut an atom and its nearest neighbours, one of each element first, out of a structure.
 
     Args:
         atoms: The structure, periodic or not.
@@ -131,8 +131,11 @@ def neighbours(atoms: Atoms, cutoff: float, n: int) -> Atoms:
     centre = int(np.bincount(receiver).argmax())
     own = np.flatnonzero(receiver == centre)
     vectors = edge_vectors(whole).numpy()[own]
-    nearest = np.linalg.norm(vectors, axis=1).argsort(kind="stable")[: n - 1]
-    numbers = [atoms.numbers[centre], *atoms.numbers[sender[own][nearest]]]
+    order = np.linalg.norm(vectors, axis=1).argsort(kind="stable")
+    others = atoms.numbers[sender[own]]
+    first = [order[others[order] == z][0] for z in sorted(set(others) - {atoms.numbers[centre]})]
+    nearest = [*first, *(k for k in order if k not in first)][: n - 1]
+    numbers = [atoms.numbers[centre], *others[nearest]]
     return Atoms(numbers, positions=np.vstack([np.zeros((1, 3)), vectors[nearest]]))
 
 
