@@ -66,7 +66,7 @@ class VerletList:
             self._graph = None  # a structure that is refused must not leave half a list
             made = graph(atoms, self.cutoff, skin=self.skin)
             self.n_builds += 1
-            self._start, self._graph = atoms.copy(), made  # type: ignore[no-untyped-call]
+            self._start, self._graph = atoms.copy(), made
             return copy.copy(made)
         kept = copy.copy(self._graph)
         kept.pos = torch.from_numpy(positions)

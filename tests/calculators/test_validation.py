@@ -290,6 +290,8 @@ def test_unstable_dynamics_fails_by_its_drift_only() -> None:
     stiff = build(BLOCK | {"epsilon": 4e4}, elements=[10, 18], reference_energies=REFERENCES)
     report = validate(stiff, crystal(), md_steps=40)
     assert report.failed == ("drift",), str(report)
+    assert report.rows[-1].value == np.inf
+    assert "broke down" in report.rows[-1].note
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tensornet.calculators.validation.report import Row
 TIME_STEP = 0.5  # fs
 TEMPERATURE = 300.0  # K
 LIMIT = 1.0  # meV/atom/ps
+HOTTEST = 1e5  # K; whatever is hotter has exploded
 
 
 def drift(bench: Bench) -> Row:
@@ -53,4 +54,6 @@ def _trajectory(bench: Bench) -> tuple[Array, Array]:  # meV/atom and K, at each
     for _ in run.irun(bench.md_steps):
         energies.append(1e3 * atoms.get_total_energy() / len(atoms))
         temperatures.append(atoms.get_temperature())
+        if not temperatures[-1] < HOTTEST:
+            raise ValueError(f"{temperatures[-1]:.2g} K after {len(energies) - 1} steps.")
     return np.array(energies), np.array(temperatures)

@@ -92,9 +92,7 @@ def compact(
     cell = side * (np.eye(3) + (0.1 * np.array([[0, 0, 0], [1, 0, 0], [-1, 1, 0]])))
     atoms = Atoms(numbers, positions=rng.random((N_MADE, 3)) @ cell, cell=cell, pbc=periodic)
     for _ in range(500):
-        vectors, distances = get_distances(  # type: ignore[no-untyped-call]
-            atoms.positions, cell=atoms.cell, pbc=atoms.pbc
-        )
+        vectors, distances = get_distances(atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         np.fill_diagonal(distances, np.inf)
         overlap = np.clip(touch - distances, 0, None)
         if overlap.max() < 0.05:
@@ -104,7 +102,7 @@ def compact(
         atoms.positions -= 0.3 * np.einsum("ij,ijx->ix", push, vectors)
     if not periodic:
         atoms = Atoms(numbers, positions=atoms.positions)
-    relaxed = atoms.copy()  # type: ignore[no-untyped-call]
+    relaxed = atoms.copy()
     relaxed.calc = PotentialCalculator(model)
     try:
         FIRE(relaxed, logfile=None, maxstep=0.1).run(fmax=0.05, steps=100)
