@@ -190,9 +190,15 @@ def _table(metrics: "dict[str, Metrics] | dict[str, dict[str, Any]]", *, title: 
         content = found if isinstance(found, dict) else found.to_dict()
         for label, row in {name: content, **_groups(content)}.items():
             values = [row[key] for key in columns.values()]
-            cells = ["" if value is None else f"{value:#.4g}" for value in values]
+            cells = [_number(value) for value in values]
             table.add_row(label, str(row["n_structures"]), *cells)
     return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
 
 def _groups(content: dict[str, Any]) -> dict[str, Any]:

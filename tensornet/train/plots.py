@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,20 @@ MOST_POINTS = 20_000  # a picture shows no more; the errors count all
 def parity(predictions: Mapping[str, Predictions], path: AnyPath) -> None:
     """Draw predictions against labels: energy, forces and, where labelled, stress.
 
-    Energies are drawn per atom and from their mean, so that the spread between structures shows
-    and not the large total.
+    Energies are drawn per atom and from the mean of the first split, so that the spread between
+    structures shows and not the large total.
 
     Args:
         predictions: By the name of the split.
         path: The picture, its ending says the format.
     """
-    columns = [_energies, _forces, _stresses]
+    energies = [(p.energy_label / p.n_atoms).nanmean() for p in predictions.values()]
+    mean = next((float(e) for e in energies if not e.isnan()), 0.0)
+    columns: list[Callable[[Predictions], _Column]] = [
+        partial(_energies, mean=mean),
+        _forces,
+        _stresses,
+    ]
     shown = [column for column in columns if any(len(column(p)[1]) for p in predictions.values())]
     figure, axes = _figure(len(shown))
     for axis, column in zip(axes, shown, strict=True):
@@ -64,20 +71,30 @@ def learning_curve(history: Sequence[Mapping[str, float]], path: AnyPath) -> Non
         axis.plot(best["epoch"], best[f"valid_{name}"], "*", color="#b3261e", ms=11, label="best")
         axis.set(xlabel="epoch", ylabel=titles[name])
         if all(record[f"{split}_{name}"] > 0 for record in history for split in ("train", "valid")):
-            axis.set_yscale("log")
+            _logarithmic(axis)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(which="both", alpha=0.25, lw=0.6)
     axes[0].legend(frameon=False)
     _save(figure, path)
 
 
+def _logarithmic(axis: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    subs = (1.0, 2.0, 5.0) if high / low > 4 else (1.0, 1.5, *range(2, 10))
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
 _Column = tuple[str, NDArray[np.float64], NDArray[np.float64], float, str]
 
 
-def _energies(p: Predictions) -> _Column:
-    known = ~p.energy_label.isnan()
-    label = (p.energy_label / p.n_atoms)[known]
-    mean = label.mean() if len(label) else 0.0
-    return _column("energy - mean (eV/atom)", label - mean, (p.energy / p.n_atoms)[known] - mean)
+def _energies(p: Predictions, *, mean: float) -> _Column:
+    label, predicted = p.energy_label / p.n_atoms - mean, p.energy / p.n_atoms - mean
+    return _column("energy - mean (eV/atom)", label, predicted)
 
 
 def _forces(p: Predictions) -> _Column:

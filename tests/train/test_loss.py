@@ -55,7 +55,7 @@ def test_errors_by_hand(batch: Data, output: dict[str, torch.Tensor]) -> None:
 def test_loss_by_hand(
     batch: Data, output: dict[str, torch.Tensor], kind: str, expected: float
 ) -> None:
-    loss = Loss(LossBlock(energy=3, forces=2, kind=kind, huber_delta=0.1), scale=2.0)
+    loss = Loss(LossBlock.model_validate({"energy": 3, "forces": 2, "kind": kind}), scale=2.0)
     total = loss.total(loss.sums(errors(output, batch, loss.terms)))
     assert float(total.detach()) == pytest.approx(expected, rel=1e-12)
 
