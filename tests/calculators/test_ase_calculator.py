@@ -2,7 +2,6 @@
 
 # mypy: allow-untyped-calls
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from torch import Tensor
 
-from tensornet.atoms import edge_vectors, graph
 from tensornet.calculators import PotentialCalculator
 from tensornet.models import LennardJones, Potential, build, save
 
@@ -39,18 +37,6 @@ class AseSwitch(LennardJones):
         s6 = (self.sigma**2 / r2) ** 3
         pair = 2 * self.epsilon * (s6 * s6 - s6) * switch
         return pair.new_zeros(len(species)).index_add(0, edge_index[1], pair)
-
-
-class DirectHead(LennardJones):
-    """A model whose forces are not derivatives."""
-
-    conservative = False
-
-    def direct_forces(
-        self, species: Tensor, edge_index: Tensor, vectors: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        energies = self.interaction_energies(species, edge_index, vectors)
-        return energies, vectors.new_zeros(len(species), 3).index_add(0, edge_index[1], -vectors)
 
 
 def model(kind: type[LennardJones] = LennardJones, **changes: float) -> Potential:
@@ -310,28 +296,6 @@ def test_one_atom_is_its_reference() -> None:
     np.testing.assert_array_equal(atoms.get_forces(), np.zeros((1, 3)))
 
 
-def test_a_direct_head_is_said_once_and_has_no_stress() -> None:
-    with pytest.warns(UserWarning, match="not derivatives of its energy") as caught:
-        calculator = PotentialCalculator(model(DirectHead))
-    assert len(caught) == 1
-    atoms = skewed()
-    atoms.calc = calculator
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        forces = atoms.get_forces()
-        assert np.abs(forces - sum_of_neighbours(atoms)).max() < 1e-12
-        with pytest.raises(PropertyNotImplementedError, match="head for forces"):
-            atoms.get_stress()
-    assert not calculator.conservative
-
-
-def sum_of_neighbours(atoms: Atoms) -> np.ndarray:
-    whole = graph(atoms, CUTOFF)
-    forces = np.zeros((len(atoms), 3))
-    np.add.at(forces, whole.edge_index[1].numpy(), -edge_vectors(whole).numpy())
-    return forces
-
-
 def test_a_file_is_as_good_as_a_model(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save(model(), path)
@@ -366,57 +330,3 @@ def test_results_survive_a_file(tmp_path: Path) -> None:
     again: Any = read(tmp_path / "x.extxyz")
     np.testing.assert_allclose(again.get_forces(), forces, atol=1e-7)
     assert again.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
-
-
-def overlapping() -> Atoms:
-    return Atoms("Ar2", [[0, 0, 0], [0, 0, 1e-5]])
-
-
-def not_a_number() -> Atoms:
-    return Atoms("Ar2", [[0, 0, 0], [0, 0, np.nan]])
-
-
-@pytest.mark.parametrize(
-    ("atoms", "message"),
-    [
-        (Atoms("ArXe", [[0, 0, 0], [0, 0, 4]]), "Got Xe; this model knows Ne, Ar"),
-        (Atoms(), "empty"),
-        (not_a_number(), "finite"),
-        (overlapping(), "same place"),
-        (Atoms("Ar", pbc=True), "independent lattice vectors"),
-    ],
-)
-def test_structures_without_sense_are_refused(atoms: Atoms, message: str) -> None:
-    calculator = PotentialCalculator(model())
-    good = cluster()
-    good.calc = calculator
-    energy = good.get_potential_energy()
-    atoms.calc = calculator
-    for _ in range(2):
-        with pytest.raises(ValueError, match=message):
-            atoms.get_forces()
-    assert good.get_potential_energy() == energy
-
-
-def test_models_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        PotentialCalculator(tmp_path / "nowhere.safetensors")
-    foreign = tmp_path / "foreign.safetensors"
-    foreign.write_bytes(b"not a model at all")
-    with pytest.raises(ValueError, match="model file"):
-        PotentialCalculator([model(), foreign])
-    with pytest.raises(TypeError, match="Got int"):
-        PotentialCalculator([3])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="empty list"):
-        PotentialCalculator([])
-    with pytest.raises(ValueError, match="float16"):
-        PotentialCalculator(model(), dtype="float16")
-    with pytest.raises(ValueError, match="skin"):
-        PotentialCalculator(model(), skin=-1)
-    other = build(model().config, elements=[18], reference_energies=REFERENCES)
-    with pytest.raises(ValueError, match=r"same elements\. Got Ne, Ar in number 0 and Ar in"):
-        PotentialCalculator([model(), other])
-    with pytest.raises(ValueError, match="mix models"):
-        PotentialCalculator([model(), model(DirectHead)])
-    with pytest.raises(ValueError, match="Make a new calculator"):
-        PotentialCalculator(model()).set(skin=1.0)

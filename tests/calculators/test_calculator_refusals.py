@@ -1,0 +1,117 @@
+"""Models and structures that the calculator refuses, and models whose forces it warns of."""
+
+# mypy: allow-untyped-calls
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
+from torch import Tensor
+
+from tensornet.atoms import edge_vectors, graph
+from tensornet.calculators import PotentialCalculator
+from tensornet.models import LennardJones, Potential, build
+
+EPSILON, SIGMA, CUTOFF = 0.02, 3.2, 6.0
+REFERENCES = {10: -3000.25, 18: -14000.5}
+
+
+class DirectHead(LennardJones):
+    """A model whose forces are not derivatives."""
+
+    conservative = False
+
+    def direct_forces(
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        energies = self.interaction_energies(species, edge_index, vectors)
+        return energies, vectors.new_zeros(len(species), 3).index_add(0, edge_index[1], -vectors)
+
+
+def model(kind: type[LennardJones] = LennardJones, **changes: float) -> Potential:
+    block = {"name": "lennard_jones", "epsilon": EPSILON, "sigma": SIGMA, "cutoff": CUTOFF}
+    made = build(block | changes, elements=[10, 18], reference_energies=REFERENCES)
+    if kind is not LennardJones:
+        made.__class__ = kind
+    return made
+
+
+def test_a_direct_head_is_said_once_and_has_no_stress() -> None:
+    with pytest.warns(UserWarning, match="not derivatives of its energy") as caught:
+        calculator = PotentialCalculator(model(DirectHead))
+    assert len(caught) == 1
+    atoms = bulk("Ar", a=4.9, cubic=True)
+    atoms.rattle(0.1)
+    atoms.calc = calculator
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forces = atoms.get_forces()
+        assert np.abs(forces - sum_of_neighbours(atoms)).max() < 1e-12
+        with pytest.raises(PropertyNotImplementedError, match="head for forces"):
+            atoms.get_stress()
+    assert not calculator.conservative
+
+
+def sum_of_neighbours(atoms: Atoms) -> np.ndarray:
+    whole = graph(atoms, CUTOFF)
+    forces = np.zeros((len(atoms), 3))
+    np.add.at(forces, whole.edge_index[1].numpy(), -edge_vectors(whole).numpy())
+    return forces
+
+
+def overlapping() -> Atoms:
+    return Atoms("Ar2", [[0, 0, 0], [0, 0, 1e-5]])
+
+
+def not_a_number() -> Atoms:
+    return Atoms("Ar2", [[0, 0, 0], [0, 0, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (Atoms("ArXe", [[0, 0, 0], [0, 0, 4]]), "Got Xe; this model knows Ne, Ar"),
+        (Atoms(), "empty"),
+        (not_a_number(), "finite"),
+        (overlapping(), "same place"),
+        (Atoms("Ar", pbc=True), "independent lattice vectors"),
+    ],
+)
+def test_structures_without_sense_are_refused(atoms: Atoms, message: str) -> None:
+    calculator = PotentialCalculator(model())
+    good = Atoms("ArNe", [[0, 0, 0], [0, 0, 3.5]])
+    good.calc = calculator
+    energy = good.get_potential_energy()
+    atoms.calc = calculator
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            atoms.get_forces()
+    assert good.get_potential_energy() == energy
+
+
+def test_models_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        PotentialCalculator(tmp_path / "nowhere.safetensors")
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"not a model at all")
+    with pytest.raises(ValueError, match="model file"):
+        PotentialCalculator([model(), foreign])
+    with pytest.raises(TypeError, match="Got int"):
+        PotentialCalculator([3])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="empty list"):
+        PotentialCalculator([])
+    with pytest.raises(ValueError, match="float16"):
+        PotentialCalculator(model(), dtype="float16")
+    with pytest.raises(ValueError, match="skin"):
+        PotentialCalculator(model(), skin=-1)
+    other = build(model().config, elements=[18], reference_energies=REFERENCES)
+    with pytest.raises(ValueError, match=r"same elements\. Got Ne, Ar in number 0 and Ar in"):
+        PotentialCalculator([model(), other])
+    with pytest.raises(ValueError, match="mix models"):
+        PotentialCalculator([model(), model(DirectHead)])
+    with pytest.raises(ValueError, match="Make a new calculator"):
+        PotentialCalculator(model()).set(skin=1.0)
