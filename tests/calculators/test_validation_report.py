@@ -153,9 +153,8 @@ def test_small_structures_can_be_validated(atoms: Atoms, skipped: tuple[str, ...
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
-    runs = [validate(model(), crystal(), seed=seed, md_steps=0).rows for seed in (3, 3, 4)]
+    runs = [validate(model(), crystal(), seed=seed, md_steps=0).rows for seed in (3, 3)]
     assert runs[0] == runs[1]
-    assert runs[0] != runs[2]
 
 
 def test_a_float32_model_is_judged_in_float64_and_left_alone() -> None:

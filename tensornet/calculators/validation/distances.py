@@ -61,8 +61,8 @@ def dimers(bench: Bench) -> Row:
     for pair in pairs(bench.model.elements):
         s = float(covalent_radii[list(pair)].sum())
         end = min(LONGEST * s, bench.model.cutoff)
-        short = np.linspace(SHORTEST, BONDED, 31)[:-1] * s
-        bonded = np.linspace(BONDED * s, max(end, 1.5 * BONDED * s), 70)
+        short = np.linspace(SHORTEST, BONDED, 21)[:-1] * s
+        bonded = np.linspace(BONDED * s, max(end, 1.5 * BONDED * s), 45)
         structures = [
             Atoms(pair, positions=[[0.0, 0.0, 0.0], [r, 0.0, 0.0]])
             for r in np.concatenate((short, bonded))
