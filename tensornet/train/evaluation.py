@@ -13,7 +13,7 @@ import torch
 from tensornet._typing import AnyPath
 from tensornet.datasets import Frames, read
 from tensornet.models import Potential, load
-from tensornet.train.metrics import Metrics, Predictions, predict, together
+from tensornet.train.metrics import Metrics, Predictions, must_know, predict, together
 from tensornet.train.plots import parity
 from tensornet.train.prepare import checksum, files_of, find_device, input_errors
 from tensornet.train.recipe import RecipeError
@@ -96,9 +96,9 @@ def read_structure(path: AnyPath, model: Potential) -> ase.Atoms:
         frames = read(str(path))
     if not len(frames):
         raise RecipeError(f"{path} holds isolated atoms only.")
-    with input_errors():
-        predict(model, frames.subset([0]))
-    return frames.structures[0]
+    first = frames.subset([0])
+    must_know(model, first)
+    return first.structures[0]
 
 
 def _read(path: str) -> Frames:

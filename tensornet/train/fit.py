@@ -68,8 +68,6 @@ def fit(
     out = Path(out)
     _check_folder(out, resume=resume, overwrite=overwrite)
     state = read_checkpoint(out / "last.ckpt") if resume and (out / "last.ckpt").exists() else None
-    if recipe.training.n_threads is not None:
-        torch.set_num_threads(recipe.training.n_threads)
     prepared = prepare(recipe)
     mark = fingerprint(recipe, prepared.files)
     if state is not None:
@@ -81,8 +79,9 @@ def fit(
         _clear(out)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
-    keeper = _train(recipe, out, prepared, model, mark, state)
-    return report(recipe, out, prepared, keeper.history)
+    with _threads(recipe.training.n_threads):
+        keeper = _train(recipe, out, prepared, model, mark, state)
+        return report(recipe, out, prepared, keeper.history)
 
 
 def _train(
@@ -176,6 +175,16 @@ def _interruptible(keeper: Keeper) -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -140,15 +140,27 @@ def predict(model: Potential, frames: Frames, *, batch_size: int = 16) -> Predic
     Raises:
         RecipeError: If a structure holds an element that the model does not know.
     """
-    known = set(model.elements)
-    unseen = sorted({int(z) for a in frames.structures for z in a.numbers} - known)
+    must_know(model, frames)
+    graphs = GraphDataset(frames, model.cutoff, model.reference_energies)
+    return predict_graphs(model, graphs, batch_size=batch_size)
+
+
+def must_know(model: Potential, frames: Frames) -> None:
+    """Check that a model knows all elements of some structures.
+
+    Args:
+        model: Any potential.
+        frames: Structures.
+
+    Raises:
+        RecipeError: If it does not; it names them.
+    """
+    unseen = sorted(set(frames.elements) - set(model.elements))
     if unseen:
         raise RecipeError(
             f"The data hold {_symbols(unseen)}, which the model was not trained on. "
-            f"It knows {_symbols(sorted(known))}."
+            f"It knows {_symbols(model.elements)}."
         )
-    graphs = GraphDataset(frames, model.cutoff, model.reference_energies)
-    return predict_graphs(model, graphs, batch_size=batch_size)
 
 
 def predict_graphs(

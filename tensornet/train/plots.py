@@ -53,6 +53,8 @@ def learning_curve(history: Sequence[Mapping[str, float]], path: AnyPath) -> Non
         history: The records of the epochs.
         path: The picture, its ending says the format.
     """
+    from matplotlib.ticker import MaxNLocator
+
     titles = {
         "loss": "loss (relative to scale)",
         "energy_rmse": "energy RMSE (meV/atom)",
@@ -72,7 +74,7 @@ def learning_curve(history: Sequence[Mapping[str, float]], path: AnyPath) -> Non
         axis.set(xlabel="epoch", ylabel=titles[name])
         if all(record[f"{split}_{name}"] > 0 for record in history for split in ("train", "valid")):
             _logarithmic(axis)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(which="both", alpha=0.25, lw=0.6)
     axes[0].legend(frameon=False)
     _save(figure, path)

@@ -26,11 +26,11 @@ from tensornet.datasets import (
     split,
 )
 from tensornet.models import Potential, build
+from tensornet.train.loss import TERMS
 from tensornet.train.recipe import Recipe, RecipeError
 from tensornet.train.statistics import Statistics, statistics
 
 EXTRAS = {"tensorboard": "tensorboard", "wandb": "wandb"}
-WEIGHED = ("energy", "forces", "stress")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _copies(frames: dict[str, Frames]) -> dict[str, int]:
 
 def _labels(recipe: Recipe, frames: dict[str, Frames]) -> None:
     """Check that each term of the loss has labels, in training and in validation."""
-    for term in WEIGHED:
+    for term in TERMS:
         if getattr(recipe.loss, term) == 0:
             continue
         for name in ("train", "valid"):

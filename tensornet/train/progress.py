@@ -13,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -40,6 +41,8 @@ class ProgressReport(Callback):
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.console = console if console is not None else Console(stderr=True)
+        # A narrow terminal gets short texts; lines of a log may be long.
+        self._wide = not self.console.is_terminal or self.console.width >= 110
         self._bar: Progress | None = None
         self._task: Any = None
 
@@ -47,16 +50,16 @@ class ProgressReport(Callback):
         """Open the bar."""
         if not self.console.is_terminal:
             return
-        self._bar = Progress(
+        columns: list[ProgressColumn] = [
             TextColumn("epoch {task.fields[epoch]}/" + str(self.epochs)),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=24 if self._wide else 8),
             TextColumn("{task.fields[errors]}"),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
-            console=self.console,
-        )
+        ]
+        if self._wide:
+            columns[2:2] = [MofNCompleteColumn(), TimeElapsedColumn()]
+        self._bar = Progress(*columns, console=self.console)
         done = len(self.keeper.history)
         self._task = self._bar.add_task(
             "train",
@@ -109,11 +112,13 @@ class ProgressReport(Callback):
         if not self.keeper.history:
             return ""
         record = self.keeper.history[-1]
-        parts = [f"loss {record['train_loss']:.3g} valid {record['valid_loss']:.3g}"]
-        units = {"energy": "E {:.3g} meV/atom", "forces": "F {:.3g} meV/Å"}
-        parts += [
-            text.format(record[key])
-            for name, text in units.items()
-            if (key := f"valid_{name}_rmse") in record
-        ]
-        return "  ".join(parts)
+        text = f"loss {_short(record['train_loss'])} valid {_short(record['valid_loss'])}"
+        units = {"energy": ("E", " meV/atom"), "forces": ("F", " meV/Å")}
+        for name, (letter, unit) in units.items():
+            if (key := f"valid_{name}_rmse") in record:
+                text += f"  {letter} {_short(record[key])}{unit if self._wide else ''}"
+        return text if self._wide else f"{text} meV"
+
+
+def _short(x: float) -> str:
+    return f"{x:.0f}" if 1000 <= x < 1e6 else f"{x:.3g}"

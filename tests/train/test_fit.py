@@ -102,6 +102,24 @@ def test_float32_trains_and_energies_stay_float64(recipe: Make, folder: Path) ->
     assert model.reference.dtype == torch.float64
 
 
+def test_the_network_trains_on_energies_forces_and_stress(recipe: Make, folder: Path) -> None:
+    sizes = {"l_max": 1, "channels": 16, "layers": 1, "n_basis": 8, "radial_hidden": 32}
+    plan = recipe(
+        model={"name": "tdn", **sizes},
+        loss={"stress": 0.1},
+        data={"test": "test.extxyz", "reference_energies": "fit"},
+        training={"dtype": "float32", "epochs": 10, "ema": 0},
+        optimizer={"lr": 0.02},
+    )
+    results = fit(plan, folder / "out")
+    rows = list(csv.DictReader((folder / "out" / "metrics.csv").read_text().splitlines()))
+    assert float(rows[-1]["train_loss"]) < 0.5 * float(rows[0]["train_loss"])
+    for key in ("energy_rmse", "forces_rmse", "stress_rmse"):
+        assert results["test"][key] > 0
+    model = load(folder / "out" / "model.safetensors")
+    assert model.config["name"] == "tdn"
+
+
 def test_early_stopping_stops(recipe: Make, folder: Path) -> None:
     # a learning rate too small to change anything: no epoch is better than the first
     plan = recipe(
@@ -234,6 +252,8 @@ def test_elements_unseen_in_training_are_named(recipe: Make, folder: Path) -> No
 def test_missing_file_and_device(recipe: Make, folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"`data.test`: .*nothing.extxyz"):
         fit(recipe(data={"test": "nothing.extxyz"}), folder / "out")
+    with pytest.raises(RecipeError, match=r"`data.keys` must be among energy.* Got energi"):
+        fit(recipe(data={"keys": {"energi": "E"}}), folder / "out")
     with pytest.raises(RecipeError, match="The device cuda:99 is not there"):
         fit(recipe(training={"device": "cuda:99"}), folder / "out")
 

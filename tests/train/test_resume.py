@@ -66,6 +66,25 @@ def test_killed_and_resumed_is_uninterrupted(
     assert len(without_time[0]) == 5
 
 
+def test_random_numbers_go_on_where_they_stopped(
+    recipe: Make, folder: Path, same_bits: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TrainingModule.training_step
+
+    def noisy(self: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        return original(self, batch, batch_idx) * (0.5 + torch.rand(()))
+
+    monkeypatch.setattr(TrainingModule, "training_step", noisy)
+    plan = recipe()
+    fit(plan, folder / "whole")
+    with monkeypatch.context() as patch:
+        dies_at(patch, step=12, error=KilledError())
+        with pytest.raises(KilledError):
+            fit(plan, folder / "parts")
+    fit(plan, folder / "parts", resume=True)
+    assert same_bits(folder / "whole", folder / "parts")
+
+
 def test_other_seeds_give_other_weights(recipe: Make, folder: Path, same_bits: Same) -> None:
     # or else the comparison of bits above could not fail
     for seed in (1, 2):
