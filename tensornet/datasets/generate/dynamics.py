@@ -79,7 +79,7 @@ def build(structure: Molecule | Crystal) -> ase.Atoms:
     """
     try:
         if isinstance(structure, Molecule):
-            built: ase.Atoms = molecule(structure.name)  # type: ignore[no-untyped-call]
+            built: ase.Atoms = molecule(structure.name)
             return built
         return bulk(structure.name, structure.lattice, a=structure.constant, cubic=True)
     except (KeyError, ValueError) as error:

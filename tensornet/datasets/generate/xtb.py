@@ -78,9 +78,7 @@ def label(atoms: ase.Atoms, method: Method, *, multiplicity: int = 1) -> ase.Ato
     }
     if labelled.pbc.all():
         results["stress"] = np.round(labelled.get_stress(), DIGITS["stress"]) + 0.0
-    labelled.calc = SinglePointCalculator(  # type: ignore[no-untyped-call]
-        labelled, **results
-    )
+    labelled.calc = SinglePointCalculator(labelled, **results)
     return labelled  # type: ignore[no-any-return]
 
 
