@@ -4,7 +4,6 @@ from tensornet.layers.attention import DegreeEmbedding as DegreeEmbedding
 from tensornet.layers.attention import Edges as Edges
 from tensornet.layers.attention import GraphAttention as GraphAttention
 from tensornet.layers.attention import RadialMLP as RadialMLP
-from tensornet.layers.attention import WeightedProduct as WeightedProduct
 from tensornet.layers.attention import smooth_attention as smooth_attention
 from tensornet.layers.attention import smooth_leaky_relu as smooth_leaky_relu
 from tensornet.layers.attention import sum_to_receivers as sum_to_receivers

@@ -1,7 +1,7 @@
 """Messages along edges, weighted by attention over the neighbours of an atom."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,85 +81,48 @@ def smooth_attention(
 
 
 class RadialMLP(nn.Module):
-    """A small network from the radial features of an edge to weights.
+    """A small network from the radial features of an edge to weights of several shapes.
 
     Args:
         n_in: Radial features.
         hidden: Width of the two hidden layers.
-        shape: Shape of the weights of an edge.
-        expand: Linear map that repeats weights for the components they act on. It is applied to
-            the last layer's matrix, so that one matrix product gives repeated weights at once.
+        shapes: Shape of each output per edge.
+        expand: For each output a linear map that repeats weights for the components they act on,
+            or none. It is applied to the last layer's matrix, so that one matrix product gives
+            all weights, repeated, at once.
     """
 
     def __init__(
         self,
         n_in: int,
         hidden: int,
-        shape: tuple[int, ...],
-        expand: Callable[[Tensor], Tensor] | None = None,
+        shapes: Sequence[tuple[int, ...]],
+        expand: Sequence[Callable[[Tensor], Tensor] | None],
     ) -> None:
         super().__init__()
-        self.expand = expand
+        self.expand = tuple(expand)
         self.net = nn.Sequential(
             nn.Linear(n_in, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
-        self.weight = nn.Parameter(torch.randn(hidden, *shape) / math.sqrt(hidden))
-        self.bias = nn.Parameter(torch.zeros(1, *shape))
+        # The first row of each is the bias.
+        self.last = nn.ParameterList(
+            torch.cat([torch.zeros(1, *shape), torch.randn(hidden, *shape) / math.sqrt(hidden)])
+            for shape in shapes
+        )
 
     def forward(
         self,
         radial: Tensor,  # (e, r)
-    ) -> Tensor:  # (e, ...)
+    ) -> list[Tensor]:  # each (e, ...)
         """Evaluate on every edge."""
-        last = torch.cat([self.bias, self.weight])
-        if self.expand is not None:
-            last = self.expand(last)
-        out = torch.addmm(last[0].flatten(), self.net(radial), last[1:].flatten(1))
-        return out.unflatten(-1, last.shape[1:])
-
-
-class WeightedProduct(nn.Module):
-    """A product with the edge, weighted by functions of the distance.
-
-    Args:
-        product: The product, shared by all layers.
-        channels: Channels.
-        n_radial: Radial features of an edge.
-        hidden: Width of the radial networks.
-        weights: ``"shared"``: one function per channel for all paths, as in the paper.
-            ``"factored"``: besides, one per path for all channels; their product weighs a path in
-            a channel. ``"path"``: one per path and channel.
-    """
-
-    def __init__(
-        self, product: Product, channels: int, n_radial: int, hidden: int, weights: str
-    ) -> None:
-        super().__init__()
-        self.product = product
-        n_paths = len(product.paths())
-        self.per_channel, self.per_path = None, None
-        if weights != "path":
-            self.per_channel = RadialMLP(n_radial, hidden, (channels,))
-        if weights != "shared":
-            width = 1 if weights == "factored" else channels
-            self.per_path = RadialMLP(n_radial, hidden, (n_paths, width), product.expand)
-            # Paths start alike: the bias is one, where a free weight would start at zero mean.
-            nn.init.ones_(self.per_path.bias)
-
-    def forward(
-        self,
-        x: Tensor,  # (e, m, c)
-        edges: Edges,
-        scale: Tensor | None = None,  # (e, c)
-    ) -> Tensor:  # (e, m, c)
-        """Multiply; `scale` goes in with the weights per channel, before the product."""
-        if self.per_channel is not None:
-            weight = self.per_channel(edges.radial)
-            scale = weight if scale is None else scale * weight
-        if scale is not None:
-            x = x * scale[:, None, :]
-        expanded = None if self.per_path is None else self.per_path(edges.radial)
-        return self.product.multiply(x, edges.prepared, expanded)
+        last = [
+            weight if expand is None else expand(weight)
+            for weight, expand in zip(self.last, self.expand, strict=True)
+        ]
+        matrix = torch.cat([weight.flatten(1) for weight in last], 1)
+        out = torch.addmm(matrix[0], self.net(radial), matrix[1:])
+        parts = out.split([weight[0].numel() for weight in last], 1)
+        return [x.unflatten(1, weight.shape[1:]) for x, weight in zip(parts, last, strict=True)]
 
 
 class DegreeEmbedding(nn.Module):
@@ -179,7 +142,7 @@ class DegreeEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("degrees", degrees(l_max), persistent=False)
         self.degrees: Tensor
-        self.radial = RadialMLP(n_radial, hidden, (l_max + 1, channels), self._expand)
+        self.radial = RadialMLP(n_radial, hidden, [(l_max + 1, channels)], [self._expand])
         # A buffer, so that it goes into model files with the weights.
         self.register_buffer("factor", torch.tensor(max(n_neighbours, 1.0) ** -0.5))
         self.factor: Tensor
@@ -190,7 +153,8 @@ class DegreeEmbedding(nn.Module):
     def forward(self, edges: Edges, n: int) -> Tensor:  # (n, m, c)
         """Sum the weighted harmonics of all edges."""
         angular = edges.harmonics * edges.envelope[:, None]
-        values = angular[..., None] * self.radial(edges.radial)
+        (weight,) = self.radial(edges.radial)
+        values = angular[..., None] * weight
         return self.factor * sum_to_receivers(values, edges.receiver, n)
 
 
@@ -206,7 +170,9 @@ class GraphAttention(nn.Module):
         heads: Heads of attention.
         n_radial: Radial features of an edge.
         hidden: Width of the radial networks.
-        weights: Of the paths, as in `WeightedProduct`.
+        weights: ``"shared"``: one function of the distance per channel for all paths, as in the
+            paper. ``"factored"``: besides, one per path for all channels; their product weighs a
+            path in a channel. ``"path"``: one per path and channel.
         shared: One matrix for all degrees in linear maps, as in the paper.
         dropout: Of the attention weights, in training.
 
@@ -234,11 +200,19 @@ class GraphAttention(nn.Module):
                 f"Got {channels}."
             )
         l_max = product.l_max
-        self.heads = heads
-        self.source = EquivariantLinear(l_max, channels, channels, shared=shared)
-        self.target = EquivariantLinear(l_max, channels, channels, shared=shared, bias=False)
-        self.first = WeightedProduct(product, channels, n_radial, hidden, weights)
-        self.second = WeightedProduct(product, channels, n_radial, hidden, weights)
+        self.product, self.heads = product, heads
+        self.ends = EquivariantLinear(l_max, channels, 2 * channels, shared=shared)
+        # Both products take their weights from one network: per channel, then per path.
+        self.per_channel, self.per_path = weights != "path", weights != "shared"
+        shapes: list[tuple[int, ...]] = [(channels,)] * (2 * self.per_channel)
+        width = channels if weights == "path" else 1
+        shapes += [(len(product.paths()), width)] * (2 * self.per_path)
+        expand = [None] * (2 * self.per_channel) + [product.expand] * (2 * self.per_path)
+        self.radial = RadialMLP(n_radial, hidden, shapes, expand)
+        if self.per_path:
+            with torch.no_grad():
+                for weight in self.radial.last[-2:]:
+                    weight[0] = 1  # the paths start alike
         self.scalars = nn.Linear(channels, 2 * channels)
         self.query = nn.Parameter(torch.randn(heads, channels // heads) * (heads / channels) ** 0.5)
         self.value = nn.Parameter(torch.randn(channels, channels) / math.sqrt(channels))
@@ -252,20 +226,27 @@ class GraphAttention(nn.Module):
     ) -> Tensor:  # (n, m, c)
         """Collect messages from the neighbours.
 
-        Attention and gate are scalars per edge and channel, and the second product is linear, so
-        both are multiplied in one go before it.
+        Attention, gate and the weight per channel are scalars per edge and channel, and the
+        second product is linear, so they are multiplied in one go before it.
         """
         n = x.shape[0]
-        message = self.source(x).index_select(0, edges.sender)
-        message = message + self.target(x).index_select(0, edges.receiver)
-        message = self.first(message, edges)
+        weights = self.radial(edges.radial)
+        source, target = self.ends(x).chunk(2, -1)
+        message = source.index_select(0, edges.sender) + target.index_select(0, edges.receiver)
+        if self.per_channel:
+            message = message * weights[0][:, None, :]
+        first, second = weights[-2:] if self.per_path else (None, None)
+        message = self.product.multiply(message, edges.prepared, first)
         score, gate = self.scalars(message.select(1, 0)).chunk(2, -1)
         score = smooth_leaky_relu(score).unflatten(-1, (self.heads, -1))
         logits = (score * self.query).sum(-1)
         attention = smooth_attention(logits, edges.envelope, edges.receiver, n)
         attention = self.dropout(attention)[..., None]
         gate = (torch.sigmoid(gate).unflatten(-1, (self.heads, -1)) * attention).flatten(1)
-        value = self.second(message @ self.value, edges, gate)
+        if self.per_channel:
+            gate = gate * weights[1]
+        value = (message @ self.value) * gate[:, None, :]
+        value = self.product.multiply(value, edges.prepared, second)
         out: Tensor = self.out(sum_to_receivers(value, edges.receiver, n))
         return out
 

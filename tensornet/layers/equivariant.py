@@ -36,28 +36,26 @@ class EquivariantLinear(nn.Module):
         name = "EquivariantLinear"
         _check.at_least(name, 0, l_max=l_max)
         _check.at_least(name, 1, channels_in=channels_in, channels_out=channels_out)
-        self.l_max = l_max
         matrices = 1 if shared else l_max + 1
         weight = torch.randn(matrices, channels_in, channels_out) / math.sqrt(channels_in)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(channels_out)) if bias else None
+        self.register_buffer("degrees", degrees(l_max), persistent=False)
+        self.degrees: Tensor
 
     def forward(
         self,
-        x: Tensor,  # (..., m, c)
-    ) -> Tensor:  # (..., m, c')
+        x: Tensor,  # (n, m, c)
+    ) -> Tensor:  # (n, m, c')
         """Map each degree on its own."""
         if len(self.weight) == 1:
             out = x @ self.weight[0]
-            first, rest = out[..., :1, :], out[..., 1:, :]
         else:
-            parts = [
-                x[..., l * l : (l + 1) ** 2, :] @ self.weight[l] for l in range(self.l_max + 1)
-            ]
-            first, rest = parts[0], torch.cat(parts[1:], -2) if self.l_max else parts[0][..., :0, :]
-        if self.bias is not None:
-            first = first + self.bias
-        return torch.cat([first, rest], -2)
+            matrices = self.weight.index_select(0, self.degrees)
+            out = torch.bmm(x.transpose(0, 1), matrices).transpose(0, 1)
+        if self.bias is None:
+            return out
+        return out + nn.functional.pad(self.bias[None], (0, 0, 0, len(self.degrees) - 1))
 
 
 class GatedLinear(nn.Module):
@@ -143,7 +141,7 @@ class EquivariantNorm(nn.Module):
         """Normalise, then scale each degree and channel by its weight."""
         if self.kind == "layer":
             mean = x[..., :1, :].mean(-1, keepdim=True)
-            x = torch.cat([x[..., :1, :] - mean, x[..., 1:, :]], -2)
+            x = x - nn.functional.pad(mean, (0, 0, 0, x.shape[-2] - 1))
         square = self.average @ x.square().mean(-1, keepdim=True)  # (..., m or 1, 1)
-        out = x * torch.rsqrt(square + self.epsilon) * self.weight[self.degrees]
-        return torch.cat([out[..., :1, :] + self.bias, out[..., 1:, :]], -2)
+        out = x * torch.rsqrt(square + self.epsilon) * self.weight.index_select(0, self.degrees)
+        return out + nn.functional.pad(self.bias[None], (0, 0, 0, x.shape[-2] - 1))

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from tensornet import _check
+from tensornet.so3.wigner import wigner_3j
 
 _SQUARED_NORM: dict[str, Callable[[int], float]] = {
     "component": lambda l: 2 * l + 1.0,
@@ -64,8 +66,8 @@ def spherical_harmonics(
         Any order, away from the zero vector.
 
     References:
-        Recurrence of the associated Legendre functions: DLMF 14.10.3; conventions: e3nn 0.6,
-        ``o3.spherical_harmonics``.
+        Varshalovich, Moskalev & Khersonskii, Quantum Theory of Angular Momentum, 5.6 (products of
+        harmonics); conventions: e3nn 0.6, ``o3.spherical_harmonics``.
 
     Examples:
         >>> spherical_harmonics(torch.tensor([0.0, 2.0, 0.0]), 1).abs()
@@ -81,31 +83,22 @@ def spherical_harmonics(
     squared = (vectors * vectors).sum(-1, keepdim=True)
     there = squared > 0
     unit = torch.where(there, vectors, 0.0) / torch.where(there, squared, 1.0).sqrt()
-    # The textbook's axes (x, y, z) are e3nn's (z, x, y).
-    y, z, x = unit.unbind(-1)
-    one = there[..., 0].to(vectors.dtype)
-    cosines, sines = [torch.ones_like(x)], [torch.zeros_like(x)]  # Re, Im of (x + iy)^m
-    for _ in range(l_max):
-        c, s = cosines[-1], sines[-1]
-        cosines.append(c * x - s * y)
-        sines.append(c * y + s * x)
-    legendre: dict[tuple[int, int], Tensor] = {}
-    for m in range(l_max + 1):
-        # P_lm / sin^m: a polynomial in z, so that nothing is singular at the poles.
-        legendre[m, m] = torch.full_like(z, float(math.prod(range(1, 2 * m, 2))))
-        for l in range(m + 1, l_max + 1):
-            below = legendre.get((l - 2, m))
-            value = (2 * l - 1) * z * legendre[l - 1, m]
-            if below is not None:
-                value = value - (l + m - 1) * below
-            legendre[l, m] = value / (l - m)
-    columns = []
-    for l in range(l_max + 1):
-        norm = _SQUARED_NORM[normalization](l)
-        for m in range(-l, l + 1):
-            k = abs(m)
-            factor = norm * (2 if k else 1) * math.factorial(l - k) / math.factorial(l + k)
-            azimuth = sines[k] if m < 0 else cosines[k]
-            value = math.sqrt(factor) * legendre[l, k] * azimuth
-            columns.append(value if l == 0 else value * one)
-    return torch.stack(columns, dim=-1)
+    parts = [torch.ones_like(unit[..., :1])]
+    for l in range(l_max):
+        # The part of degree l + 1 in Y_l times r is Y_(l+1) again: two operations per degree.
+        pairs = (parts[-1][..., :, None] * unit[..., None, :]).flatten(-2)
+        parts.append(pairs @ _ladder(l, unit.dtype, unit.device))
+    Y = torch.cat(parts, -1)
+    if normalization == "component":
+        return Y
+    scale = [_SQUARED_NORM[normalization](l) / (2 * l + 1) for l in range(l_max + 1)]
+    return Y * Y.new_tensor(scale).sqrt()[degrees(l_max).to(Y.device)]
+
+
+@cache
+def _ladder(l: int, dtype: torch.dtype, device: torch.device) -> Tensor:  # ((2l + 1) 3, 2l + 3)
+    """Take Y_l times a unit vector to Y_(l+1), both in component normalisation."""
+    W = wigner_3j(l, 1, l + 1)
+    # At the pole only m = 0 is left, where Y_l = sqrt(2l + 1); W's sign there is positive.
+    factor = math.sqrt(2 * l + 3) / (math.sqrt(2 * l + 1) * float(W[l, 1, l + 1]))
+    return (factor * W).flatten(0, 1).to(device, dtype)

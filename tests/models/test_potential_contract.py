@@ -53,13 +53,19 @@ def crystal() -> ase.Atoms:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("make_atoms", [molecule, crystal])
-def test_passes_validation(name: str, make_atoms: object) -> None:
-    """Forces, stress, Hessian, all symmetries, smoothness: the checks of `tensornet validate`."""
-    assert callable(make_atoms)
-    report = validate(make(name), make_atoms(), md_steps=0 if name != "tdn" else 20)
-    failed = [row.name for row in report.failed if row.name not in ("dimers", "drift")]
+def test_passes_validation(name: str) -> None:
+    """Forces, stress, Hessian, all symmetries, smoothness: the checks of `tensornet validate`.
+
+    Dimers and drift say how good a trained potential is, not whether a potential is sound.
+    """
+    report = validate(make(name), crystal(), md_steps=0)
+    failed = set(report.failed) - {"dimers", "drift"}
     assert not failed, str(report)
+
+
+def test_a_molecule_passes_validation() -> None:
+    report = validate(make("tdn-1-layer-norm"), molecule(), md_steps=0)
+    assert not set(report.failed) - {"dimers", "drift"}, str(report)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -82,7 +88,7 @@ def test_derivatives_in_training_reach_every_parameter(name: str) -> None:
         with torch.no_grad():
             for p, m in zip(parameters, moves, strict=True):
                 p.add_(sign * h * m)
-        values.append(float(projected()))
+        values.append(float(projected().detach()))
         with torch.no_grad():
             for p, m in zip(parameters, moves, strict=True):
                 p.sub_(sign * h * m)
