@@ -114,13 +114,21 @@ def validate(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("demo"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of another run.")
+    ] = False,
 ) -> None:
     """Train a small potential on embedded data and run molecular dynamics with it."""
     from tensornet.demo import run
+    from tensornet.train import Interrupted
 
     _show_log()
     with _errors():
-        run(out)
+        try:
+            run(out, overwrite=overwrite)
+        except Interrupted as stopped:
+            _say(str(stopped))
+            raise typer.Exit(INTERRUPTED) from None
 
 
 @app.callback(invoke_without_command=True)

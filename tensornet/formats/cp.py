@@ -194,7 +194,8 @@ def _proximal_step(unfolding: Tensor, factors: list[Tensor], k: int, pull: float
     left = gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     triangle, failed = torch.linalg.cholesky_ex(left)
     if int(failed):
-        return torch.linalg.lstsq(left, right.mT).solution.mT
+        solution: Tensor = torch.linalg.lstsq(left, right.mT).solution
+        return solution.mT
     return torch.cholesky_solve(right.mT, triangle).mT
 
 

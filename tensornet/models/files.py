@@ -137,4 +137,6 @@ def load(
     model.provenance = json.loads(metadata.get("provenance", "{}"))
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
-    return model.to(device=device, dtype=dtype).eval()
+    if dtype is not None:
+        model = model.to(dtype)
+    return model.to(device=device).eval()

@@ -59,5 +59,5 @@ class LennardJones(Potential):
         s6 = (self.sigma / r) ** 6
         on = self.switch_on
         switch = polynomial_envelope(((r / self.cutoff - on) / (1 - on)).clamp(min=0))
-        pair = 2 * self.epsilon * (s6 * s6 - s6) * switch
+        pair: Tensor = 2 * self.epsilon * (s6 * s6 - s6) * switch
         return pair.new_zeros(species.shape[0]).index_add(0, edge_index[1], pair)

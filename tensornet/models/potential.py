@@ -210,7 +210,7 @@ class Potential(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         reference = self.reference
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         # `.float()` and `.to(torch.float32)` must not round total energies.
         self.reference = reference.to(self.reference.device)
         return self

@@ -67,7 +67,8 @@ class EdgeProduct(Product):
                 f"`EdgeProduct(x2=...)` must have 1 channel. Got {x2.shape[-1]}. "
                 "(Take `ClebschGordanProduct` or `CPProduct`.)"
             )
-        return (x2[..., 0] @ self.unfolded).unflatten(-1, (-1, self.dim))
+        out: Tensor = (x2[..., 0] @ self.unfolded).unflatten(-1, (-1, self.dim))
+        return out
 
     def expand(
         self,
@@ -92,7 +93,7 @@ class EdgeProduct(Product):
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Give the coupling, read back from what is stored."""
-        stored = self.unfolded.unflatten(-1, (-1, self.dim)).permute(2, 0, 1)
+        stored: Tensor = self.unfolded.unflatten(-1, (-1, self.dim)).permute(2, 0, 1)
         if self.path_weights != "path":
             return stored
         return stored @ self.gather.mT

@@ -46,4 +46,5 @@ def wigner_d(
     for l in range(l_max + 1):
         block = slice(l * l, (l + 1) ** 2)
         blocks.append(torch.linalg.lstsq(before[:, block], after[:, block]).solution.mT)
-    return torch.block_diag(*blocks)
+    out: Tensor = torch.block_diag(*blocks)
+    return out

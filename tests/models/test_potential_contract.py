@@ -39,7 +39,7 @@ def make(name: str) -> Potential:
 
 
 def molecule() -> ase.Atoms:
-    atoms = ase.build.molecule("CH3CH2OH")
+    atoms: ase.Atoms = ase.build.molecule("CH3CH2OH")
     atoms.rattle(0.1, seed=3)
     return atoms
 
@@ -76,7 +76,8 @@ def test_derivatives_in_training_reach_every_parameter(name: str) -> None:
     direction = torch.randn(9, 3)
 
     def projected() -> torch.Tensor:
-        return (model(g)["forces"] * direction).sum()
+        out: torch.Tensor = (model(g)["forces"] * direction).sum()
+        return out
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     grads = torch.autograd.grad(projected(), parameters, allow_unused=True)

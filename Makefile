@@ -1,0 +1,35 @@
+# Everything a user or a developer runs. Each command sets up what it needs first:
+#   make demo            train a potential on embedded data and run molecular dynamics with it
+#   make test            the whole test suite, linters and type checker
+# By default they work in `.venv`, made on the first call. In an environment of your own:
+#   make demo PYTHON=python
+PYTHON ?= .venv/bin/python
+# The build that the tests run with; used only where no torch is installed yet.
+TORCH ?= torch==2.13.0
+OUT ?= demo
+
+.PHONY: demo test check environment install install-dev
+
+demo: install
+	$(PYTHON) -m tensornet demo --out $(OUT) --overwrite
+
+test: check
+	$(PYTHON) -m pytest -q
+
+check: install-dev
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command as main; main()" --no-cache
+
+install: environment
+	$(PYTHON) -m pip install --quiet --editable .
+
+install-dev: environment
+	$(PYTHON) -m pip install --quiet --editable ".[dev,generate]"
+
+environment:
+ifeq ($(PYTHON),.venv/bin/python)
+	@test -x .venv/bin/python || python3 -m venv .venv
+endif
+	@$(PYTHON) -c "import torch" 2>/dev/null || $(PYTHON) -m pip install --quiet "$(TORCH)"
