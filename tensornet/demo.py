@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 RECIPE: dict[str, Any] = {
     "model": {"name": "tdn", "cutoff": 5.0, "channels": 32},
     "loss": {"kind": "mse", "energy": 100.0, "forces": 1.0},
-    "training": {"epochs": 24, "batch_size": 5, "ema": 0.99, "n_threads": 2},
+    "training": {"epochs": 20, "batch_size": 5, "ema": 0.99, "n_threads": 1},
 }
 TIME_STEP = 0.5  # fs
 TEMPERATURE = 300.0  # K
 
 
 def run(
-    out: AnyPath, *, overwrite: bool = False, epochs: int | None = None, steps: int = 4000
+    out: AnyPath, *, overwrite: bool = False, epochs: int | None = None, steps: int = 3000
 ) -> dict[str, Any]:
     """Train a TDN on the embedded ethanol data and run molecular dynamics with the model file.
 
