@@ -113,10 +113,10 @@ def _dynamics(out: Path, frames: Frames, steps: int) -> float:
     write(out / "md.extxyz", snapshots)
     times, potential, kinetic, temperature = np.array(rows).T
     total = 1e3 * (potential + kinetic) / len(atoms)
-    drift = float(np.polyfit(times, total - total[0], 1)[0])
-    _draw(out / "md.png", times, potential - potential[0], kinetic, total - total[0], drift)
+    line = np.polyfit(times, total - total[0], 1)
+    _draw(out / "md.png", times, potential - potential[0], kinetic, total - total[0], line)
     log.info("mean temperature %.0f K", temperature.mean())
-    return drift
+    return float(line[0])
 
 
 def _draw(
@@ -125,7 +125,7 @@ def _draw(
     potential: NDArray[np.float64],
     kinetic: NDArray[np.float64],
     total: NDArray[np.float64],
-    drift: float,
+    line: NDArray[np.float64],  # slope and value at the start
 ) -> None:
     import matplotlib
 
@@ -139,7 +139,8 @@ def _draw(
     upper.legend(loc="upper right", frameon=False, ncols=2)
     upper.set_title("Ethanol at constant energy, started at 300 K", loc="left")
     lower.plot(times, total, lw=0.8, color="black")
-    lower.plot(times, drift * times, lw=1.2, color="tab:red", label=f"{drift:+.3f} meV/atom/ps")
+    fit, label = np.polyval(line, times), f"{line[0]:+.3f} meV/atom/ps"
+    lower.plot(times, fit, lw=1.2, color="tab:red", label=label)
     lower.set_ylabel("change of total\nenergy (meV/atom)")
     lower.set_xlabel("time (ps)")
     lower.legend(loc="upper right", frameon=False)
