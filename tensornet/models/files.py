@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
@@ -97,9 +96,16 @@ def load(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ModelFileError: If the file is foreign, truncated, or of a newer format.
+        ModelFileError: If the file is foreign, truncated or of a newer format, or has a weight
+            that is not a finite number.
+        ValueError: If there is no such dtype.
     """
-    path = Path(path)
+    path, wanted = Path(path), _dtype(dtype)
+    if path.is_dir():
+        raise ModelFileError(
+            f"`load(path=...)` must name a model file. Got the folder {path}. (A training run "
+            "writes model.safetensors into its folder.)"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"`load(path=...)` must name a model file. Got {path}: no file.")
     try:
@@ -116,27 +122,51 @@ def load(
             f"`load(path=...)` must be a model file of tensornet. Got {path}, a safetensors file "
             "of another program."
         )
-    if int(metadata["format_version"]) > FORMAT_VERSION:
-        raise ModelFileError(
-            f"`load(path=...)` must have format version {FORMAT_VERSION} or older. Got "
-            f"{metadata['format_version']} in {path}. (Update tensornet.)"
-        )
     try:
+        version = int(metadata["format_version"])
+        if version > FORMAT_VERSION:
+            raise _NewerError(version)
         elements = json.loads(metadata["elements"])
         model = build(
             json.loads(metadata["config"]),
             elements=elements,
             reference_energies=dict.fromkeys(elements, 0.0),
             seed=0,
-        ).to(getattr(torch, metadata["dtype"]))
+        ).to(_dtype(metadata["dtype"]))
         model.load_state_dict(tensors)
-    except (KeyError, ValidationError, RuntimeError, ValueError) as error:
+        model.provenance = dict(json.loads(metadata.get("provenance", "{}")))
+    except _NewerError as newer:
         raise ModelFileError(
-            f"`load(path=...)` must hold the weights its header promises. Got {path}: {error}"
+            f"`load(path=...)` must have format version {FORMAT_VERSION} or older. Got {newer} in "
+            f"{path}. (Update tensornet.)"
         ) from None
-    model.provenance = json.loads(metadata.get("provenance", "{}"))
-    if isinstance(dtype, str):
-        dtype = getattr(torch, dtype)
-    if dtype is not None:
-        model = model.to(dtype)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ModelFileError(
+            f"`load(path=...)` must hold the weights its header promises. Got {path}: "
+            f"{type(error).__name__} {said[:300]}"
+        ) from None
+    for name, x in tensors.items():
+        if not bool(torch.isfinite(x).all()):
+            raise ModelFileError(
+                f"`load(path=...)` must hold finite weights. Got NaN or infinite numbers in "
+                f"`{name}` of {path}. (The file is damaged, or the training went wrong.)"
+            )
+    if wanted is not None:
+        model = model.to(wanted)
     return model.to(device=device).eval()
+
+
+class _NewerError(Exception):
+    """A version of the format that this program does not know."""
+
+
+def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
+    found = getattr(torch, name, None) if isinstance(name, str) else name
+    if found is None and name is None:
+        return None
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(
+            f"`load(dtype=...)` must be a dtype such as 'float32' or 'float64'. Got {name!r}."
+        )
+    return found

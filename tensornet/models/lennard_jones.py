@@ -16,7 +16,7 @@ from tensornet.models.potential import Potential
 class LennardJonesConfig(BaseModel):
     """Parameters of `LennardJones`: energies in eV, lengths in Å."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Literal["lennard_jones"] = "lennard_jones"
     cutoff: PositiveFloat = Field(6.0, description="distance where the potential ends, Å")

@@ -34,7 +34,7 @@ def config(block: Mapping[str, Any]) -> BaseModel:
         pydantic.ValidationError: If a key is unknown or a value does not fit.
     """
     name = block.get("name")
-    if name not in CONFIGS:
+    if not isinstance(name, str) or name not in CONFIGS:
         near = difflib.get_close_matches(str(name), CONFIGS, n=1)
         hint = f" (Did you mean `{near[0]}`?)" if near else ""
         raise ValueError(

@@ -31,7 +31,7 @@ from tensornet.so3 import dim, spherical_harmonics
 class TDNConfig(BaseModel):
     """Settings of `TDN`. The defaults differ from the paper where its card says so."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Literal["tdn"] = "tdn"
     cutoff: PositiveFloat = Field(5.0, description="radius of the neighbourhood, Å")
@@ -100,7 +100,7 @@ class TDN(Potential):
 
     References:
         Lin et al., Tensor Decomposition Networks for accelerated machine learning force fields,
-        arXiv 2507.01131 (2025). Differences are listed in ``models/tdn/README.md``.
+        arXiv 2507.01131 (2025). Differences are listed in ``models/README.md``.
     """
 
     scale: Tensor

@@ -106,3 +106,46 @@ def test_config_errors() -> None:
         models.config({"name": "tdn", "l_max": 0, "forces": "direct"})
     with pytest.raises(ValueError, match="Missing: O"):
         build({"name": "tdn"}, elements=[1, 8], reference_energies={1: 0.0})
+
+
+def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    model = make()
+    with torch.no_grad():
+        model.get_parameter("embedding")[0, 1] = torch.nan
+    save(model, tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match=r"finite weights\. Got NaN .*`embedding`"):
+        load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": "one"},
+        {"dtype": "float31"},
+        {"elements": "null"},
+        {"elements": "[1"},
+        {"config": "[]"},
+        {"provenance": "{"},
+    ],
+)
+def test_headers_that_make_no_sense(tmp_path: Path, change: dict[str, str]) -> None:
+    from safetensors import safe_open
+
+    path = tmp_path / "m.safetensors"
+    save(make(), path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    save_file(tensors, path, header | change)
+    with pytest.raises(ModelFileError, match="header promises") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_folders_and_dtypes(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"Got the folder .*model.safetensors"):
+        load(tmp_path)
+    save(make(), tmp_path / "m.safetensors")
+    for dtype in ("float31", "int64", "nn"):
+        with pytest.raises(ValueError, match="must be a dtype such as"):
+            load(tmp_path / "m.safetensors", dtype=dtype)
