@@ -15,7 +15,7 @@ def test_agrees_with_e3nn(normalization: str) -> None:
 
 
 def test_orthonormal_to_high_degree() -> None:
-    """Exact quadrature (Gauss-Legendre times uniform) of products of harmonics, beyond e3nn's 11."""
+    """Exact quadrature of products of harmonics, beyond the degree 11 of e3nn."""
     import numpy as np
 
     l_max = 14
