@@ -14,7 +14,7 @@ demo: install
 	$(PYTHON) -m tensornet demo --out $(OUT) --overwrite
 
 test: check
-	$(PYTHON) -m pytest -q
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto
 
 check: install-dev
 	$(PYTHON) -m ruff check .
