@@ -1,6 +1,8 @@
 """Read structures and labels from every file that ASE reads, and say what was found."""
 
 import glob
+import importlib
+import io
 import os
 import re
 import warnings
@@ -17,6 +19,9 @@ from tensornet.datasets.summary import found_in, summarise
 
 if TYPE_CHECKING:
     import ase
+
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +200,8 @@ def _read_file(path: str, index: str) -> "list[ase.Atoms]":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frames = ase_read(path, index)
+            file, kind = _unpacked(path)
+            frames = ase_read(file, index, format=kind)
     except UnknownFileTypeError:
         raise ValueError(
             f"`read(paths=...)` must name files in a format that ASE knows. Got {path!r}, whose "
@@ -223,6 +229,31 @@ def _read_file(path: str, index: str) -> "list[ase.Atoms]":
             f"`read(paths=...)` must name files with structures. Got {path!r}: it holds none."
         )
     return frames
+
+
+def _unpacked(path: str) -> tuple[str | io.StringIO | io.BytesIO, str | None]:
+    """Unpack a compressed file into memory, once: ASE's readers seek, and unpack at each step.
+
+    Args:
+        path: Name of a file.
+
+    Returns:
+        What to give to ASE, and the name of its format; the path and None if it is not compressed.
+    """
+    from ase.io.formats import filetype, ioformats
+
+    module = COMPRESSIONS.get(Path(path).suffix)
+    if module is None:
+        return path, None
+    name: str = filetype(path)
+    kind = ioformats[name]
+    if not kind.acceptsfd:
+        return path, None
+    with importlib.import_module(module).open(path, "rb") as file:
+        content: bytes = file.read()
+    if kind.isbinary:
+        return io.BytesIO(content), name
+    return io.StringIO(content.decode(kind.encoding or "utf-8"), newline=None), name
 
 
 def _check_frames(frames: "list[ase.Atoms]", names: list[str]) -> None:

@@ -1,8 +1,11 @@
 """Reading real formats and their traps; what was read is said, what is wrong is an error."""
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -359,3 +362,31 @@ def test_published_isolated_atoms() -> None:
     references = reference_energies(frames)
     assert references.method == "isolated"
     assert references.values[6] == pytest.approx(-1026.853900, abs=1e-6)
+
+
+@pytest.mark.usefixtures("folder")
+def test_compressed_files_are_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # ASE's reader goes back in the file, and gzip unpacks it from the start each time.
+    write("a.extxyz.gz", copper())
+    given = []
+    original = ase.io.read
+
+    def spy(file: Any, *words: Any, **names: Any) -> Any:
+        given.append(file)
+        return original(file, *words, **names)
+
+    monkeypatch.setattr("ase.io.read", spy)
+    assert len(read("a.extxyz.gz")) == 3
+    assert [type(file) for file in given] == [io.StringIO]
+    assert len(read("a.extxyz.gz@1:")) == 2
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
+def test_compressed_files_that_are_damaged(ending: str) -> None:
+    write(f"a.extxyz.{ending}", copper(20))
+    whole = Path(f"a.extxyz.{ending}").read_bytes()
+    for content in (whole[: len(whole) // 2], b"something else " * 9):
+        Path(f"a.extxyz.{ending}").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"must name .* Got 'a.extxyz.{ending}'"):
+            read(f"a.extxyz.{ending}")
