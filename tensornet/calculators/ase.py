@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -94,7 +94,8 @@ class PotentialCalculator(Calculator):
                 "`PotentialCalculator(skin=...)` must be zero or a positive length in Å. "
                 f"Got {skin}."
             )
-        members = [model] if isinstance(model, str | PathLike | Potential) else list(model)
+        one = isinstance(model, str | PathLike | Potential) or not isinstance(model, Iterable)
+        members = [model] if one else list(model)
         self.models = tuple(_prepared(member, device, _DTYPES[dtype]) for member in members)
         _check_committee(self.models)
         self.conservative = bool(self.models[0].conservative)
@@ -130,7 +131,7 @@ class PotentialCalculator(Calculator):
         Raises:
             ValueError: If the structure is empty, has an element the model does not know, a
                 position that is not a number, atoms on top of each other, or a cell without
-                volume.
+                volume; or if the model gives an energy or a force that is no finite number.
         """
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
@@ -155,6 +156,13 @@ class PotentialCalculator(Calculator):
         for name in {"energy", "energy_std"}.intersection(results):
             results[name] = float(results[name].item())
         results["free_energy"] = results["energy"]
+        if not (np.isfinite(results["energy"]) and np.isfinite(results["forces"]).all()):
+            raise ValueError(
+                "`PotentialCalculator.calculate(atoms=...)` must give finite energies and forces. "
+                f"Got an energy of {results['energy']} eV and forces up to "
+                f"{np.abs(results['forces']).max()} eV/Å. (Atoms that are too close, or a model "
+                "with weights that are no numbers.)"
+            )
         self.atoms, self.results = atoms.copy(), results
 
     def get_property(

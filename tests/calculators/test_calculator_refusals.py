@@ -93,6 +93,18 @@ def test_structures_without_sense_are_refused(atoms: Atoms, message: str) -> Non
     assert good.get_potential_energy() == energy
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_results_that_are_no_numbers_are_refused(value: float) -> None:
+    broken = model()
+    broken.get_parameter("sigma").data.fill_(value)
+    atoms = Atoms("ArNe", [[0, 0, 0], [0, 0, 3.5]])
+    atoms.calc = PotentialCalculator(broken)
+    for ask in (atoms.get_forces, atoms.get_potential_energy):
+        with pytest.raises(ValueError, match="must give finite energies and forces"):
+            ask()
+    assert atoms.calc.results == {}
+
+
 def test_models_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         PotentialCalculator(tmp_path / "nowhere.safetensors")
@@ -102,6 +114,8 @@ def test_models_that_are_none_are_refused(tmp_path: Path) -> None:
         PotentialCalculator([model(), foreign])
     with pytest.raises(TypeError, match="Got int"):
         PotentialCalculator([3])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="Got NoneType"):
+        PotentialCalculator(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty list"):
         PotentialCalculator([])
     with pytest.raises(ValueError, match="float16"):
