@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError
 
 from tensornet._typing import AnyPath
 from tensornet.products import Certificate, Product
@@ -136,7 +137,7 @@ def assert_gradients(
         for order, check in checks.items():
             try:
                 check(function, args, rtol=1e-6, atol=1e-8)
-            except torch.autograd.gradcheck.GradcheckError as error:  # type: ignore[attr-defined]
+            except GradcheckError as error:
                 raise AssertionError(
                     f"`{_name(function)}`: the {order} derivative disagrees with finite "
                     f"differences (rtol 1e-6, atol 1e-8, seed {seed}). {error}"
