@@ -15,7 +15,7 @@ from tensornet.so3 import dim
 # paths. From degree four on that of the trivial decomposition, one term per pair of inputs.
 EXACT_RANKS = {
     True: {0: 1, 1: 8, 2: 30, 3: 96},
-    False: {0: 1, 1: 6, 2: 18, 3: 64},
+    False: {0: 1, 1: 6, 2: 18, 3: 56},
 }
 
 
