@@ -42,10 +42,10 @@ def train(
     ] = False,
 ) -> None:
     """Train a potential by a recipe."""
-    import tensornet.train as room
-
     _show_log()
     with _errors():
+        import tensornet.train as room
+
         checked = room.load_recipe(recipe, settings or ())
         try:
             results = room.fit(checked, out, resume=resume, overwrite=overwrite)
@@ -66,13 +66,18 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Structures evaluated at once.")] = 16,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default the best.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that are in the folder.")
+    ] = False,
 ) -> None:
     """Measure the errors of a model on labelled structures."""
-    from tensornet.train.evaluation import evaluate_files
-
     _show_log()
     with _errors():
-        metrics = evaluate_files(model, data, out=out, batch_size=batch_size, device=device)
+        from tensornet.train.evaluation import evaluate_files
+
+        metrics = evaluate_files(
+            model, data, out=out, batch_size=batch_size, device=device, overwrite=overwrite
+        )
     Console().print(_table(metrics, title=f"Errors of {model}"))
     if out is not None:
         _say(f"Written: {out / 'metrics.json'}, {out / 'parity.png'}")
@@ -90,20 +95,21 @@ def validate(
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
 ) -> None:
     """Hold a model to the laws of physics. Exit code 1 if a check fails."""
-    from tensornet.calculators import validate as check
-    from tensornet.train.evaluation import load_model, read_structure
-
+    console = Console(stderr=True)
     with _errors():
+        from tensornet.calculators import validate as check
+        from tensornet.train.evaluation import load_model, read_structure
+        from tensornet.train.prepare import input_errors
+
         potential = load_model(model, device=device)
         atoms = None if structure is None else read_structure(structure, potential)
-    console = Console(stderr=True)
-    with console.status("validating") as status:
-        report = check(
-            potential,
-            atoms,
-            md_steps=steps,
-            progress=lambda name: status.update(f"validating: {name}"),
-        )
+        with console.status("validating") as status, input_errors():
+            report = check(
+                potential,
+                atoms,
+                md_steps=steps,
+                progress=lambda name: status.update(f"validating: {name}"),
+            )
     screen = Console()
     screen.print(report.table())
     screen.print(report.summary())
@@ -119,11 +125,11 @@ def demo(
     ] = False,
 ) -> None:
     """Train a small potential on embedded data and run molecular dynamics with it."""
-    from tensornet.demo import run
-    from tensornet.train import Interrupted
-
     _show_log()
     with _errors():
+        from tensornet.demo import run
+        from tensornet.train import Interrupted
+
         try:
             run(out, overwrite=overwrite)
         except Interrupted as stopped:
@@ -145,19 +151,18 @@ def _main(
 @contextmanager
 def _errors() -> Iterator[None]:
     """Say what is wrong with the input in one line; anything unexpected stays a traceback."""
-    from tensornet.train import RecipeError, TrainingError
-
     try:
         yield
-    except RecipeError as error:
-        _say(f"Error: {error}")
-        raise typer.Exit(BAD_INPUT) from None
-    except TrainingError as error:
-        _say(f"Error: {error}")
-        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         _say("Stopped.")
         raise typer.Exit(INTERRUPTED) from None
+    except (ValueError, RuntimeError) as error:
+        from tensornet.train import RecipeError, TrainingError
+
+        if not isinstance(error, RecipeError | TrainingError):
+            raise
+        _say(f"Error: {error}")
+        raise typer.Exit(FAILED if isinstance(error, TrainingError) else BAD_INPUT) from None
 
 
 def _say(text: str) -> None:

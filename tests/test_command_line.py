@@ -106,7 +106,12 @@ def test_evaluate_several_files() -> None:
         ("evaluate argon.safetensors copper.extxyz", "hold Cu, which the model was not trained"),
         ("evaluate argon.safetensors empty.extxyz", "it is empty"),
         ("validate nothing.safetensors", "nothing.safetensors"),
+        ("evaluate argon.safetensors argon.extxyz --out taken", "holds metrics.json already"),
+        ("evaluate argon.safetensors argon.extxyz --out argon.extxyz/x", "file is in the way"),
+        ("evaluate argon.safetensors argon.extxyz --device mps", "must be cpu, cuda"),
+        ("evaluate taken argon.extxyz", "Got the folder taken"),
         ("validate argon.safetensors copper.extxyz", "hold Cu"),
+        ("validate argon.safetensors flat.extxyz", "linearly independent lattice vectors"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_folder(folder: Path, words: str, message: str) -> None:
@@ -120,9 +125,39 @@ def test_bad_input_is_one_line_and_leaves_no_folder(folder: Path, words: str, me
     copper.calc = SinglePointCalculator(copper, energy=1.0)
     ase.io.write("copper.extxyz", copper)
     (folder / "empty.extxyz").write_text("")
+    ase.io.write("flat.extxyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 3]], cell=[5, 5, 0], pbc=True))
+    (folder / "taken").mkdir()
+    (folder / "taken" / "metrics.json").write_text("{}")
     before = {path.name for path in folder.iterdir()}
     assert message in one_line(run(*words.split()))
     assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("tensornet.train.prepare.read", "train recipe.yaml"),
+        ("tensornet.train.evaluation.read", "evaluate argon.safetensors argon.extxyz"),
+        ("tensornet.calculators.validate", "validate argon.safetensors"),
+    ],
+)
+def test_ctrl_c_at_any_time(monkeypatch: pytest.MonkeyPatch, place: str, words: str) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, stop)
+    result = run(*words.split())
+    assert result.exit_code == 130
+    assert result.stderr == "Stopped.\n"
+    assert not Path("run").exists()
+
+
+def test_evaluate_replaces_results_only_if_told(folder: Path) -> None:
+    (folder / "taken").mkdir()
+    (folder / "taken" / "metrics.json").write_text("{}")
+    words = ("evaluate", "argon.safetensors", "argon.extxyz", "--out", "taken", "--overwrite")
+    assert run(*words).exit_code == 0
+    assert json.loads((folder / "taken" / "metrics.json").read_text())["test"]
 
 
 def test_validate_prints_its_table_and_tells_by_its_exit_code(

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tensornet.models import write_atomically
-from tensornet.train.recipe import RecipeError
+from tensornet.train.recipe import RecipeError, TrainingError
 
 FORMAT = "tensornet.checkpoint"
 FORMAT_VERSION = 1
+
+
+@contextmanager
+def writing(path: Path, *, todo: str = "make room and resume") -> Iterator[Path]:
+    """Say in one line that a file could not be written, with the disk full for instance.
+
+    Args:
+        path: The file that is written inside.
+        todo: What the user can do about it.
+
+    Raises:
+        TrainingError: If writing fails.
+    """
+    try:
+        yield path
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TrainingError(
+            f"Cannot write {path}: {reason}. (The previous file of this name is as it was; {todo}.)"
+        ) from error
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import torch
 from tensornet._typing import AnyPath
 from tensornet.datasets import Frames, read
 from tensornet.models import Potential, load
+from tensornet.train.checkpoint import writing
 from tensornet.train.metrics import Metrics, Predictions, must_know, predict, together
 from tensornet.train.plots import parity
 from tensornet.train.prepare import checksum, files_of, find_device, input_errors
@@ -30,6 +31,7 @@ def evaluate_files(
     out: AnyPath | None = None,
     batch_size: int = 16,
     device: str | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Metrics]:
     """Measure the errors of a model on labelled structures.
 
@@ -39,14 +41,18 @@ def evaluate_files(
         out: Folder for ``metrics.json`` and ``parity.png``. By default nothing is written.
         batch_size: Structures evaluated at once.
         device: Where to compute. By default the best there is.
+        overwrite: Replace such files in `out`.
 
     Returns:
         The errors per file, and under ``all`` of all files if there are several.
 
     Raises:
         RecipeError: If a file is missing, foreign or without labels, or holds an element that the
-            model does not know. The message is one line.
+            model does not know; or if `out` holds results. The message is one line.
+        TrainingError: If a result cannot be written.
     """
+    if out is not None and not overwrite:
+        _must_be_free(Path(out))
     potential = load_model(model, device=str(find_device(device)))
     frames = {str(path): _read(str(path)) for path in data}
     started = time.perf_counter()
@@ -60,6 +66,18 @@ def evaluate_files(
     if out is not None:
         _write(Path(out), potential, Path(model), metrics, whole, list(frames), seconds)
     return metrics
+
+
+def _must_be_free(out: Path) -> None:
+    with input_errors(f"The output folder {out} cannot be used: "):
+        for path in (out / "metrics.json", out / "parity.png"):
+            if path.exists():
+                raise RecipeError(
+                    f"The output folder {out} holds {path.name} already. (Choose another, or "
+                    "replace it with --overwrite.)"
+                )
+        if any(path.exists() and not path.is_dir() for path in (out, *out.parents)):
+            raise RecipeError(f"The output folder {out} cannot be made: a file is in the way.")
 
 
 def load_model(path: AnyPath, *, device: str | None = None) -> Potential:
@@ -136,6 +154,7 @@ def _write(
     content = metrics_content({"test": whole.metrics()}, model, speed, provenance)
     if len(data) > 1:
         content["files"] = {name: metrics[name].to_dict() for name in data}
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "metrics.json", content)
-    parity({"test": whole}, out / "parity.png")
+    with writing(out, todo="choose another folder, or make room"):
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "metrics.json", content)
+        parity({"test": whole}, out / "parity.png")

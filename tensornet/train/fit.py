@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import threading
@@ -17,10 +18,10 @@ import torch
 from tensornet._typing import AnyPath
 from tensornet.models import Potential, write_atomically
 from tensornet.train.batches import Batches
-from tensornet.train.checkpoint import read_checkpoint
+from tensornet.train.checkpoint import read_checkpoint, writing
 from tensornet.train.loss import Loss
-from tensornet.train.prepare import Prepared, make_model, prepare
-from tensornet.train.recipe import Recipe, RecipeError
+from tensornet.train.prepare import Prepared, input_errors, make_model, prepare
+from tensornet.train.recipe import Recipe, RecipeError, TrainingError
 from tensornet.train.report import example_of, provenance_of, report
 from tensornet.train.resume import fingerprint, must_match
 
@@ -34,6 +35,7 @@ OUTPUTS = (
     *("model.safetensors", "last.ckpt", "metrics.csv", "metrics.json", "recipe.yaml"),
     *("parity.png", "learning_curve.png", "logs"),
 )
+MARK = "# The recipe of this run, with every default.\n"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -62,11 +64,12 @@ def fit(
     Raises:
         RecipeError: If recipe, data or folder do not allow training. Nothing was written then.
         TrainingError: If the loss is no longer a number, or a file cannot be written. Best model
-            and last good checkpoint are kept.
+            and last good checkpoint are kept; if there is none yet, the folder is left as it was.
         Interrupted: On Ctrl-C.
     """
     out = Path(out)
-    _check_folder(out, resume=resume, overwrite=overwrite)
+    with input_errors(f"The output folder {out} cannot be used: "):
+        _check_folder(out, resume=resume, overwrite=overwrite)
     state = read_checkpoint(out / "last.ckpt") if resume and (out / "last.ckpt").exists() else None
     prepared = prepare(recipe)
     mark = fingerprint(recipe, prepared.files)
@@ -75,11 +78,9 @@ def fit(
     model = make_model(recipe, prepared)
     for text in _introduction(recipe, prepared, model):
         log.info("%s", text)
-    if overwrite:
-        _clear(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
-    with _threads(recipe.training.n_threads):
+    with _folder(out, clear=overwrite, keep=resume), _threads(recipe.training.n_threads):
+        with writing(out / "recipe.yaml", todo="make room") as path:
+            write_atomically(path, (MARK + recipe.to_yaml()).encode())
         keeper = _train(recipe, out, prepared, model, mark, state)
         return report(recipe, out, prepared, keeper.history)
 
@@ -226,13 +227,64 @@ def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise RecipeError(f"The output folder {out} is a file.")
     filled = out.is_dir() and any(out.iterdir())
-    if resume and not (out / "recipe.yaml").exists():
-        raise RecipeError(f"Cannot resume: there is no run in {out}.")
+    if resume and not _is_run(out):
+        raise RecipeError(
+            f"Cannot resume: there is no run in {out}. (Leave --resume out to begin one.)"
+        )
     if filled and not resume and not overwrite:
         raise RecipeError(
             f"The output folder {out} is not empty. (Choose another, or continue with --resume, or "
             "replace its results with --overwrite.)"
         )
+    if filled and overwrite and not _is_run(out):
+        raise RecipeError(
+            f"The output folder {out} holds other files and no run to overwrite. (Choose another.)"
+        )
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise RecipeError(f"The output folder {out} cannot be made: {there} is a file.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RecipeError(f"The output folder {out} cannot be written: no permission in {there}.")
+
+
+def _is_run(out: Path) -> bool:
+    """Whether a folder is one of ours: a recipe that a user put there does not make it one."""
+    recipe = out / "recipe.yaml"
+    if (out / "last.ckpt").exists() or not recipe.is_file():
+        return (out / "last.ckpt").exists()
+    return recipe.read_bytes().startswith(MARK.encode())
+
+
+def _temporary(path: Path) -> bool:
+    """Whether a file is what a kill left of a file that was being written."""
+    return any(path.name.startswith(f".{name}.") for name in OUTPUTS)
+
+
+@contextmanager
+def _folder(out: Path, *, clear: bool, keep: bool) -> Iterator[None]:
+    """Make the output folder, and leave none behind by a run that fails before its first epoch.
+
+    Args:
+        out: The folder.
+        clear: Whether to remove the results of another run first.
+        keep: Whether what is there belongs to this run and stays whatever happens.
+    """
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    with input_errors(f"The output folder {out} cannot be used: "):
+        if clear:
+            _clear(out)
+        out.mkdir(parents=True, exist_ok=True)
+        for path in filter(_temporary, list(out.iterdir())):
+            path.unlink()
+    try:
+        yield
+    except (RecipeError, TrainingError):
+        if not keep and not (out / "last.ckpt").exists():
+            _clear(out)
+            for path in made:
+                if not any(path.iterdir()):
+                    path.rmdir()
+        raise
 
 
 def _clear(out: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from tensornet.models import save, write_atomically
-from tensornet.train.checkpoint import rng_state, set_rng_state, write_checkpoint
+from tensornet.train.checkpoint import rng_state, set_rng_state, write_checkpoint, writing
 from tensornet.train.module import TrainingModule
-from tensornet.train.recipe import TrainingError
 
 
 class Keeper(Callback):
@@ -73,7 +70,7 @@ class Keeper(Callback):
             self.best, self.best_epoch = module.record["valid_loss"], len(self.history)
             told = {"epoch": self.best_epoch, "valid_loss": self.best}
             provenance = {**self.provenance, **told}
-            with _writing(self.folder / "model.safetensors") as path:
+            with writing(self.folder / "model.safetensors") as path:
                 save(module.model, path, provenance=provenance)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,26 +87,13 @@ class Keeper(Callback):
             "stopped": self.stopped,
             "rng": rng_state(),
         }
-        with _writing(self.folder / "last.ckpt") as path:
+        with writing(self.folder / "last.ckpt") as path:
             write_checkpoint(path, state)
-        with _writing(self.folder / "metrics.csv") as path:
+        with writing(self.folder / "metrics.csv") as path:
             write_atomically(path, table(self.history).encode())
         numbers = {k: v for k, v in module.record.items() if k not in ("epoch", "step")}
         for logger in trainer.loggers:
             _log(logger, numbers, module.step)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[Path]:
-    """Say in one line that a file could not be written, with the disk full for instance."""
-    try:
-        yield path
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise TrainingError(
-            f"Cannot write {path}: {reason}. (The previous file of this name is as it was; "
-            "make room and resume.)"
-        ) from error
 
 
 def table(history: list[dict[str, float]]) -> str:

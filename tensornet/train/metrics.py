@@ -84,15 +84,16 @@ class Predictions:
         for name in names if len(names) > 1 else ():
             chosen = torch.tensor([group == name for group in self.groups])
             groups[name or "no group"] = self._of(chosen).metrics()
-        total = self.energy - self.energy_label
-        per_atom, forces = total / self.n_atoms, self.forces - self.forces_label
+        total = _errors(self.energy, self.energy_label)
+        per_atom = _errors(self.energy / self.n_atoms, self.energy_label / self.n_atoms)
+        forces = _errors(self.forces, self.forces_label)
         return Metrics(
             energy_mae=_mae(per_atom),
             energy_rmse=_rmse(per_atom),
             energy_total_rmse=_rmse(total),
             forces_mae=_mae(forces),
             forces_rmse=_rmse(forces),
-            stress_rmse=_rmse(self.stress - self.stress_label),
+            stress_rmse=_rmse(_errors(self.stress, self.stress_label)),
             n_structures=len(self.energy),
             n_atoms=int(self.n_atoms.sum()),
             groups=groups,
@@ -178,6 +179,9 @@ def predict_graphs(
 
     Returns:
         Predictions beside labels, on the CPU.
+
+    Raises:
+        RecipeError: If the model gives an energy or a force that is not a finite number.
     """
     before = model.training
     model.eval()
@@ -198,9 +202,23 @@ def predict_graphs(
     energy, energy_label, forces, forces_label, stress, stress_label = (
         x.to(torch.float64) for x in values
     )
+    _must_be_numbers(energy, forces, n_atoms)
     return Predictions(
         energy, energy_label, forces, forces_label, stress, stress_label, n_atoms, groups
     )
+
+
+def _must_be_numbers(energy: Tensor, forces: Tensor, n_atoms: Tensor) -> None:
+    owner = torch.repeat_interleave(n_atoms)
+    bad = ~energy.isfinite()
+    bad[owner[~forces.isfinite().all(1)]] = True
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0])
+        raise RecipeError(
+            f"The model gives NaN or infinite values for {int(bad.sum())} of {len(bad)} "
+            f"structures, the first is number {first} (counted from 0). (Look whether its atoms "
+            "are too close, or whether the training went wrong.)"
+        )
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
@@ -214,15 +232,15 @@ def _symbols(elements: Sequence[int]) -> str:
     return ", ".join(chemical_symbols[z] for z in elements)
 
 
-def _known(errors: Tensor) -> Tensor:
-    return errors[~errors.isnan()] * 1000
+def _errors(predicted: Tensor, label: Tensor) -> Tensor:
+    """Subtract where there is a label, so that a prediction that is NaN is not left out."""
+    known = ~label.isnan()
+    return (predicted[known] - label[known]) * 1000
 
 
 def _mae(errors: Tensor) -> float | None:
-    known = _known(errors)
-    return float(known.abs().mean()) if known.numel() else None
+    return float(errors.abs().mean()) if errors.numel() else None
 
 
 def _rmse(errors: Tensor) -> float | None:
-    known = _known(errors)
-    return float(known.square().mean().sqrt()) if known.numel() else None
+    return float(errors.square().mean().sqrt()) if errors.numel() else None

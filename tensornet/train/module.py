@@ -174,8 +174,9 @@ class TrainingModule(pl.LightningModule):
 
     def _must_be_finite(self, value: float, name: str) -> None:
         if not math.isfinite(value):
+            kept = "; the last good checkpoint and the best model so far are kept"
             raise TrainingError(
                 f"The {name} became {value} in epoch {self.epoch + 1} (step {self.step}). "
-                "(Lower `optimizer.lr` or `optimizer.clip`, or look for outliers in the data; the "
-                "last good checkpoint and the best model so far are kept.)"
+                "(Lower `optimizer.lr` or `optimizer.clip`, or look for outliers in the data"
+                f"{kept if self.epoch else ''}.)"
             )

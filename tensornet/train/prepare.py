@@ -231,7 +231,9 @@ def find_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise RecipeError(f"The device must be cpu, cuda or cuda:<number>. Got {name!r}.") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise RecipeError(f"The device must be cpu, cuda or cuda:<number>. Got {name!r}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RecipeError(
             f"The device {name} is not there: torch sees {torch.cuda.device_count()} CUDA devices."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
@@ -26,6 +26,7 @@ from pydantic import (
 from tensornet._typing import AnyPath
 from tensornet.models import CONFIGS
 from tensornet.models import config as model_config_of
+from tensornet.train.unique_keys import UniqueKeyLoader
 
 
 class RecipeError(ValueError):
@@ -39,7 +40,17 @@ class TrainingError(RuntimeError):
 class Block(BaseModel):
     """A block of a recipe: unknown keys are errors, and nothing changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_one(cls, value: Any, info: ValidationInfo) -> Any:
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[str(info.field_name)].annotation is not bool
+        ):
+            raise ValueError("must not be true or false")
+        return value
 
 
 class DataBlock(Block):
@@ -91,7 +102,12 @@ class DataBlock(Block):
     @classmethod
     def _how(cls, value: Any) -> Any:
         ways = ("auto", "isolated", "fit", "none")
-        if isinstance(value, Mapping) or value in ways:
+        if isinstance(value, Mapping):
+            bad = [f"{k}: {x}" for k, x in value.items() if not _is_energy(x)]
+            if bad:
+                raise ValueError(f"must be finite energies in eV, not {', '.join(bad)}")
+            return value
+        if isinstance(value, str) and value in ways:
             return value
         if value is None:
             return "none"
@@ -153,7 +169,7 @@ class TrainingBlock(Block):
 
     epochs: PositiveInt = 200
     batch_size: PositiveInt = Field(default=5, description="structures per step")
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     dtype: Literal["float32", "float64"] = "float32"
     ema: NonNegativeFloat = Field(
         default=0.99, lt=1, description="averaging of the weights; 0 is off"
@@ -225,7 +241,7 @@ def load_recipe(path: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise RecipeError(f"Cannot read the recipe {path}: {reason}.") from None
@@ -234,6 +250,8 @@ def load_recipe(path: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or "cannot be parsed"
         raise RecipeError(f"{path}{line}: not valid YAML ({reason}).") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: not a recipe (it is nested too deeply).") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe must hold blocks like `model:` and `data:`.")
     for override in overrides:
@@ -259,7 +277,7 @@ def recipe_from(
     """
     try:
         block = content.get("model")
-        if isinstance(block, Mapping):
+        if isinstance(block, Mapping) and all(isinstance(key, str) for key in block):
             _model_block(block)
         return Recipe.model_validate(dict(content), context={"folder": Path(folder).absolute()})
     except ValidationError as error:
@@ -271,10 +289,20 @@ def recipe_from(
 def _model_block(block: Mapping[str, Any]) -> None:
     """Validate the model's block alone, for messages with its own keys."""
     try:
-        model_config_of(block)
+        fields = type(model_config_of(block)).model_fields
+        for key, value in block.items():
+            if isinstance(value, bool) and fields[key].annotation is not bool:
+                raise ValueError(f"`model.{key}` must not be true or false. Got {value}.")
     except ValidationError as error:
         known = list(CONFIGS[block["name"]].model_fields)
         raise ValueError(_one_line(error, prefix="model", known=known)) from None
+
+
+def _is_energy(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def _paths(value: Any, info: ValidationInfo) -> Any:
@@ -294,8 +322,8 @@ def _set(content: dict[str, Any], override: str) -> None:
     if not equals or not all(names):
         raise RecipeError(f"An override must look like optimizer.lr=1e-3. Got {override!r}.")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.load(text, Loader=UniqueKeyLoader)
+    except (yaml.YAMLError, RecursionError):
         raise RecipeError(f"The value in {override!r} is not valid YAML.") from None
     if names[0] == "data" and names[-1] in ("train", "valid", "test"):
         value = _from_here(value)
@@ -326,11 +354,13 @@ def _one_line(error: ValidationError, *, prefix: str = "", known: Sequence[str] 
     problems.sort(key=lambda p: p["type"] != "extra_forbidden")  # a misspelt key explains others
     first, more = problems[0], len(problems) - 1
     names = [str(x) for x in first["loc"] if isinstance(x, str)]
-    key = ".".join(([prefix] if prefix else []) + names)
+    key = ".".join(([prefix] if prefix else []) + names) or "recipe"
     if first["type"] == "extra_forbidden":
         text = f"`{key}` is no key of a recipe. {_suggest(key, known)}"
     elif first["type"] == "missing":
         text = f"`{key}` is missing."
+    elif first["type"] == "model_type":
+        text = f"`{key}` must be a block of settings. Got {first['input']!r}."
     else:
         said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         said = said[:1].lower() + said[1:]

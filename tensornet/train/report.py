@@ -17,9 +17,10 @@ from ase.data import chemical_symbols
 from tensornet import __version__
 from tensornet.datasets import Frames
 from tensornet.models import Potential, load, save, write_atomically
+from tensornet.train.checkpoint import writing
 from tensornet.train.metrics import Metrics, predict_graphs
 from tensornet.train.plots import learning_curve, parity
-from tensornet.train.prepare import Prepared
+from tensornet.train.prepare import Prepared, input_errors
 from tensornet.train.recipe import Recipe
 
 PACKAGES = ("torch", "lightning", "torch-geometric", "ase", "numpy")
@@ -38,8 +39,13 @@ def report(
 
     Returns:
         The content of ``metrics.json``.
+
+    Raises:
+        RecipeError: If the model file is gone or damaged, as it may be when a run is resumed.
+        TrainingError: If a file cannot be written.
     """
-    model = load(out / "model.safetensors", device=prepared.device)
+    with input_errors("Cannot report: "):
+        model = load(out / "model.safetensors", device=prepared.device)
     size = max(16, recipe.training.batch_size)
     predictions = {
         name: predict_graphs(model, graphs, batch_size=size)
@@ -52,11 +58,15 @@ def report(
         "best_valid_loss": model.provenance["valid_loss"],
     }
     content = metrics_content(metrics, model, speed_of(recipe, prepared, history), provenance)
-    write_json(out / "metrics.json", content)
     errors = {name: content[name] for name in ("train", "valid", "test")}
-    save(model, out / "model.safetensors", provenance={**model.provenance, "metrics": errors})
-    parity(predictions, out / "parity.png")
-    learning_curve(history, out / "learning_curve.png")
+    with writing(out / "metrics.json") as path:
+        write_json(path, content)
+    with writing(out / "model.safetensors") as path:
+        save(model, path, provenance={**model.provenance, "metrics": errors})
+    with writing(out / "parity.png") as path:
+        parity(predictions, path)
+    with writing(out / "learning_curve.png") as path:
+        learning_curve(history, path)
     return content
 
 

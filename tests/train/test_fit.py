@@ -261,3 +261,54 @@ def test_missing_file_and_device(recipe: Make, folder: Path) -> None:
 def test_batch_larger_than_the_data(recipe: Make, folder: Path) -> None:
     results = fit(recipe(training={"batch_size": 1000, "epochs": 1}), folder / "out")
     assert results["speed"]["steps"] == 1
+
+
+def test_a_failure_before_the_first_epoch_leaves_no_folder(
+    recipe: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = recipe(optimizer={"lr": 1e30, "clip": 0, "warmup_epochs": 0, "schedule": "constant"})
+    with pytest.raises(TrainingError, match=r"became \w+ in epoch 1 .*outliers in the data\.\)$"):
+        fit(plan, folder / "new" / "out")
+    assert not (folder / "new").exists()
+    (folder / "mine").mkdir()
+    (folder / "mine" / "logs").write_text("not yours")  # a name of ours
+    with pytest.raises(RecipeError, match="not empty"):
+        fit(plan, folder / "mine")
+    assert (folder / "mine" / "logs").exists()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(TrainingError, match=r"Cannot write .*recipe.yaml: No space left"):
+        fit(recipe(), folder / "out")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+def test_a_folder_that_is_no_run_is_not_touched(recipe: Make, folder: Path, how: str) -> None:
+    (folder / "recipe.yaml").write_text("# mine")
+    (folder / "logs").mkdir()
+    before = sorted(folder.iterdir())
+    with pytest.raises(RecipeError, match=r"no run to overwrite|there is no run in"):
+        fit(recipe(), folder, **{how: True})
+    assert sorted(folder.iterdir()) == before
+    assert (folder / "recipe.yaml").read_text() == "# mine"
+
+
+@pytest.mark.parametrize("name", ["argon.extxyz/out", "x" * 300])
+def test_folders_that_cannot_be_made(recipe: Make, folder: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=r"The output folder .* cannot be"):
+        fit(recipe(), folder / name)
+
+
+def test_what_a_kill_left_half_written_is_removed(recipe: Make, folder: Path) -> None:
+    out = folder / "out"
+    fit(recipe(training={"epochs": 1}), out)
+    (out / ".last.ckpt.abc123").write_bytes(b"half")
+    (out / ".mine").write_bytes(b"whole")
+    (out / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RecipeError, match=r"Cannot report: .*whole model file"):
+        fit(recipe(training={"epochs": 1}), out, resume=True)
+    assert (out / "last.ckpt").exists()
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".mine"]

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -37,6 +38,23 @@ def test_metrics_by_hand(predictions: Predictions) -> None:
     assert metrics.forces_rmse == pytest.approx(1000 * math.sqrt(0.05 / 6), rel=1e-12)
     assert metrics.stress_rmse == pytest.approx(1000 * math.sqrt(3 * 0.03**2 / 9), rel=1e-12)
     assert (metrics.n_structures, metrics.n_atoms) == (2, 3)
+
+
+def test_a_prediction_that_is_nan_is_not_left_out(predictions: Predictions) -> None:
+    metrics = replace(predictions, energy=torch.tensor([NAN, -3.0])).metrics()
+    assert metrics.energy_mae is not None
+    assert math.isnan(metrics.energy_mae)
+    assert metrics.forces_mae == predictions.metrics().forces_mae
+
+
+def test_a_model_that_gives_nan_is_refused(folder: Path) -> None:
+    argon = {"name": "lennard_jones", "cutoff": 4.0}
+    model = build(argon, elements=[18], reference_energies={18: -5.0})
+    with torch.no_grad():
+        model.get_parameter("sigma").fill_(NAN)
+    frames = read(folder / "argon.extxyz")
+    with pytest.raises(RecipeError, match=r"NaN or infinite values for 12 of 12 .*is number 0"):
+        evaluate(model, frames)
 
 
 def test_groups_by_hand(predictions: Predictions) -> None:

@@ -79,6 +79,19 @@ def test_resolved_recipe_is_a_recipe(smallest: Path, tmp_path: Path) -> None:
         ("model=tdn", r"`model` must be a block"),
         ("optimizer.lr", r"must look like"),
         ("optimizer.lr.x=1", r"`optimizer.lr` should be a valid number"),
+        ("optimizer.lr=.nan", r"`optimizer.lr` should be a finite number. Got nan"),
+        ("optimizer.lr=.inf", r"`optimizer.lr` should be a finite number. Got inf"),
+        ("loss.energy=1e400", r"`loss.energy` should be a finite number. Got '1e400'"),
+        ("data.reference_energies={Ar: .inf}", r"must be finite energies in eV, not Ar: inf"),
+        ("data.reference_energies={Ar: x}", r"`data.reference_energies` must be .* not Ar: x"),
+        ("optimizer=1", r"`optimizer` must be a block of settings. Got 1"),
+        ("model.name=[1]", r"must be one of lennard_jones, tdn. Got \[1\]"),
+        ("model.cutoff=.inf", r"`model.cutoff` should be a finite number. Got inf"),
+        ("model.sigma=true", r"`model.sigma` must not be true or false"),
+        ("training.epochs=true", r"`training.epochs` must not be true or false. Got True"),
+        ("training.early_stopping=yes", r"`training.early_stopping` must not be true or false"),
+        ("training.seed=4294967296", r"`training.seed` should be less than 4294967296"),
+        ("optimizer={lr: 1, lr: 2}", "'optimizer={lr: 1, lr: 2}' is not valid YAML"),
     ],
 )
 def test_mistakes_are_said_in_one_line(smallest: Path, override: str, message: str) -> None:
@@ -94,6 +107,9 @@ def test_mistakes_are_said_in_one_line(smallest: Path, override: str, message: s
         ("model: [", "line 2: not valid YAML|line 1: not valid YAML"),
         ("", "must hold blocks"),
         ("data: {train: a.xyz}", "`model` is missing"),
+        (f"{SMALLEST}data: {{train: b.xyz}}", "line 3: not valid YAML .`data` is given twice"),
+        (f"1: 2\n{SMALLEST}", "`recipe` keys should be strings. Got 1"),
+        ("a: " + "[" * 3000, "nested too deeply"),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> None:

@@ -51,8 +51,9 @@ def bench(model: Potential, atoms: Atoms | None, *, seed: int, md_steps: int) ->
         else:
             source = "a random structure"
             atoms = compact(model, model.elements, rng, periodic=False)
-    start = _large_enough(moved(atoms, np.array(atoms.positions)))  # without constraints
-    evaluate(model, [start], forces=False)  # an unknown element, or no structure at all: stop
+    given = moved(atoms, np.array(atoms.positions))  # without constraints
+    evaluate(model, [given], forces=False)  # an unknown element, or no structure at all: stop
+    start = _large_enough(given)
     rattled = _rattled(start, rng)
     crystal = rattled
     if not start.pbc.all():
