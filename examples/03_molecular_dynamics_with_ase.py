@@ -20,7 +20,7 @@ argon = build(
     elements=[18],
     reference_energies={18: 0.0},
 )
-N_PICOSECONDS, TEMPERATURE = 2.0, 60.0
+N_PICOSECONDS, TEMPERATURE = 1.0, 60.0
 
 
 def crystal(seed: int = 31415) -> Atoms:

@@ -143,7 +143,7 @@ def harmonics(r: Tensor) -> Tensor:
 )
 def test_gradients_wrong_by_a_thousandth_fail(first: float, second: float, words: str) -> None:
     def function(x: Tensor) -> Tensor:
-        result: Tensor = Wrong.apply(x, first, second)
+        result: Tensor = Wrong.apply(x, first, second)  # type: ignore[no-untyped-call]
         return result
 
     x = torch.tensor([0.7, 1.3])
@@ -265,7 +265,7 @@ def copper() -> Atoms:
 
 
 def potential(kind: type[LennardJones] = LennardJones) -> LennardJones:
-    config = LennardJonesConfig(cutoff=4.0, sigma=2.3)
+    config = LennardJonesConfig(cutoff=4.0, epsilon=0.01, sigma=2.3)
     return kind(config, elements=[29], reference_energies={29: -1.0})
 
 
