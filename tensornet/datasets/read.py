@@ -262,6 +262,12 @@ def _check_frames(frames: "list[ase.Atoms]", names: list[str]) -> None:
             raise ValueError(
                 f"`read(paths=...)` must name files of structures. Got no atom in {name}."
             )
+        if atoms.numbers.min() < 1:
+            raise ValueError(
+                "`read(paths=...)` must name files of chemical elements. Got "
+                f"{atoms.symbols[int(atoms.numbers.argmin())]!r} for atom "
+                f"{int(atoms.numbers.argmin())} in {name}. (Remove the frame, or name the element.)"
+            )
         if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
             raise ValueError(
                 "`read(paths=...)` must name files with finite positions and cells. Got NaN or "

@@ -390,3 +390,10 @@ def test_compressed_files_that_are_damaged(ending: str) -> None:
         Path(f"a.extxyz.{ending}").write_bytes(content)
         with pytest.raises(ValueError, match=rf"must name .* Got 'a.extxyz.{ending}'"):
             read(f"a.extxyz.{ending}")
+
+
+@pytest.mark.usefixtures("folder")
+def test_dummy_atoms_are_no_elements() -> None:
+    write("a.extxyz", [molecule("H2"), Atoms("HX", [[0, 0, 0], [0, 0, 1]])])
+    with pytest.raises(ValueError, match=r"Got 'X' for atom 1 in frame 1 .*of a\.extxyz"):
+        read("a.extxyz")
