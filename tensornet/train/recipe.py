@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -312,7 +313,14 @@ def _paths(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(items, list | tuple) or not all(isinstance(x, str | Path) for x in items):
         raise ValueError("must be a file or a list of files")
     folder = (info.context or {}).get("folder", Path.cwd())
-    return tuple((folder / Path(x).expanduser()).resolve() for x in items)
+    return tuple(_path(folder, Path(x).expanduser()) for x in items)
+
+
+def _path(folder: Path, path: Path) -> Path:
+    plain = (folder / path).resolve()
+    if not glob.has_magic(str(path)) or plain.exists():
+        return plain
+    return (Path(glob.escape(str(folder))) / path).resolve()  # the folder is no pattern
 
 
 def _set(content: dict[str, Any], override: str) -> None:
@@ -365,13 +373,9 @@ def _one_line(error: ValidationError, *, prefix: str = "", known: Sequence[str] 
         said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         said = said[:1].lower() + said[1:]
         text = f"`{key}` {said}." + (
-            "" if _is_block(first["input"]) else f" Got {first['input']!r}."
+            "" if isinstance(first["input"], Mapping | BaseModel) else f" Got {first['input']!r}."
         )
     return " ".join(text.split()) + (f" (And {more} more.)" if more else "")
-
-
-def _is_block(value: Any) -> bool:
-    return isinstance(value, Mapping | BaseModel)
 
 
 def _suggest(key: str, known: Sequence[str]) -> str:

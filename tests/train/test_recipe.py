@@ -1,3 +1,4 @@
+import glob
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_paths_in_overrides_are_relative_to_the_current_folder(
     recipe = load_recipe(smallest, ["data.train=[a.xyz, b.xyz]", "data.test=null"])
     assert recipe.data.train == (elsewhere.resolve() / "a.xyz", elsewhere.resolve() / "b.xyz")
     assert recipe.data.test == ()
+
+
+def test_a_folder_with_brackets_is_no_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "run [1] ü"
+    folder.mkdir()
+    for name in ("a.xyz", "b.xyz", "c [2].xyz"):
+        (folder / name).touch()
+    (folder / "recipe.yaml").write_text(SMALLEST)
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert recipe.data.train == (folder.resolve() / "train.extxyz",)
+    (folder / "recipe.yaml").write_text(
+        SMALLEST.replace("train.extxyz", '["[ab].xyz", "c [2].xyz"]')
+    )
+    pattern, plain = load_recipe(folder / "recipe.yaml").data.train
+    assert sorted(Path(found).name for found in glob.glob(str(pattern))) == ["a.xyz", "b.xyz"]
+    assert plain == folder.resolve() / "c [2].xyz"
 
 
 def test_resolved_recipe_is_a_recipe(smallest: Path, tmp_path: Path) -> None:
