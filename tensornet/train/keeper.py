@@ -66,6 +66,8 @@ class Keeper(Callback):
         """Save the model, with the averaged weights that are in it now, if it is the best."""
         module = _ours(pl_module)
         self.history.append(dict(module.record))
+        if module.begins_stage_two:
+            self.best = math.inf
         if module.record["valid_loss"] < self.best:
             self.best, self.best_epoch = module.record["valid_loss"], len(self.history)
             told = {"epoch": self.best_epoch, "valid_loss": self.best}

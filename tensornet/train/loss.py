@@ -83,6 +83,14 @@ class Loss:
         """The terms that count."""
         return tuple(self.weights)
 
+    def at(self, epoch: int, epochs: int) -> Loss:
+        """Give the loss of an epoch, counted from zero: from stage two on it has other weights."""
+        two = self.settings.stage_two
+        if two is None or epoch < two.first_epoch(epochs):
+            return self
+        weights = {t: w for t in TERMS if (w := getattr(two, t)) is not None}
+        return Loss(self.settings.model_copy(update={**weights, "stage_two": None}), self.scale)
+
     def sums(
         self, errors: Mapping[str, tuple[Tensor, Tensor]]
     ) -> dict[str, tuple[Tensor, Tensor]]:  # (), ()

@@ -64,7 +64,7 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.recipe = recipe
-        self.loss = loss
+        self.first_loss = self.loss = loss
         self.batches = batches
         self.schedule = Schedule(recipe.optimizer, len(batches), recipe.training.epochs)
         self.average = WeightAverage([], decay=0.0)
@@ -74,6 +74,12 @@ class TrainingModule(pl.LightningModule):
         self.restored: dict[str, Any] | None = None
         self._tally = Tally(loss)
         self._started = 0.0
+
+    @property
+    def begins_stage_two(self) -> bool:
+        """Whether losses before this epoch were weighted otherwise, and cannot be compared."""
+        two = self.recipe.loss.stage_two
+        return two is not None and self.epoch == two.first_epoch(self.recipe.training.epochs)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the optimizer of the recipe."""
@@ -100,6 +106,7 @@ class TrainingModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start the sums and the clock, in the order that belongs to this epoch."""
         self.batches.epoch = self.epoch
+        self.loss = self.first_loss.at(self.epoch, self.recipe.training.epochs)
         self._tally = Tally(self.loss)
         self._started = time.perf_counter()
 
@@ -146,6 +153,8 @@ class TrainingModule(pl.LightningModule):
     def on_validation_end(self) -> None:
         """Take the training weights back; callbacks have seen the averaged ones by now."""
         self.average.swap()
+        if self.begins_stage_two:
+            self.schedule.best = math.inf
         self.schedule.observe(self.record["valid_loss"])
         self.epoch += 1
 

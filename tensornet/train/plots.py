@@ -46,12 +46,16 @@ def parity(predictions: Mapping[str, Predictions], path: AnyPath) -> None:
     _save(figure, path)
 
 
-def learning_curve(history: Sequence[Mapping[str, float]], path: AnyPath) -> None:
+def learning_curve(
+    history: Sequence[Mapping[str, float]], path: AnyPath, *, best_epoch: int | None = None
+) -> None:
     """Draw loss and errors against the epoch, on logarithmic axes.
 
     Args:
         history: The records of the epochs.
         path: The picture, its ending says the format.
+        best_epoch: The epoch of the model that was kept, counted from one. By default that of the
+            lowest validation loss.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -64,6 +68,8 @@ def learning_curve(history: Sequence[Mapping[str, float]], path: AnyPath) -> Non
     shown = [name for name in titles if f"valid_{name}" in history[0]]
     epochs = [record["epoch"] for record in history]
     best = min(history, key=lambda record: record["valid_loss"])
+    if best_epoch is not None:
+        best = history[best_epoch - 1]
     figure, axes = _figure(len(shown))
     for axis, name in zip(axes, shown, strict=True):
         for split, label in (("train", "training"), ("valid", "validation")):

@@ -115,6 +115,21 @@ class DataBlock(Block):
         raise ValueError(f"must be one of {', '.join(ways)}, or energies like {{H: -13.6}}")
 
 
+class StageTwo(Block):
+    """Other weights for the last epochs, when small steps can settle the energies."""
+
+    start: float = Field(
+        default=0.8, gt=0, lt=1, description="fraction of the epochs after which they hold"
+    )
+    energy: PositiveFloat | None = None
+    forces: PositiveFloat | None = None
+    stress: PositiveFloat | None = None
+
+    def first_epoch(self, epochs: int) -> int:
+        """Give the first epoch with these weights, counted from zero."""
+        return math.ceil(self.start * epochs)
+
+
 class LossBlock(Block):
     """Weights of the errors.
 
@@ -132,11 +147,17 @@ class LossBlock(Block):
     huber_delta: PositiveFloat = Field(
         default=0.1, description="where huber turns linear, in `scale`"
     )
+    stage_two: StageTwo | None = Field(
+        default=None, description="other weights for the last epochs; terms that are not named stay"
+    )
 
     @model_validator(mode="after")
     def _any(self) -> LossBlock:
         if self.energy == self.forces == self.stress == 0:
             raise ValueError("must have a weight above zero among energy, forces and stress")
+        for term in ("energy", "forces", "stress") if self.stage_two is not None else ():
+            if getattr(self.stage_two, term) is not None and getattr(self, term) == 0:
+                raise ValueError(f"has stage_two.{term}, but a term of weight 0 cannot come later")
         return self
 
 

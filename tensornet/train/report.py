@@ -66,7 +66,7 @@ def report(
     with writing(out / "parity.png") as path:
         parity(predictions, path)
     with writing(out / "learning_curve.png") as path:
-        learning_curve(history, path)
+        learning_curve(history, path, best_epoch=model.provenance["epoch"])
     return content
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tensornet.train.recipe import Recipe, RecipeError
+from tensornet.train.recipe import Recipe, RecipeError, StageTwo
 
 FREE = ("training.device", "training.n_threads", "training.progress", "training.loggers")
 FILES = ("train", "valid", "test")
@@ -34,7 +34,8 @@ def must_match(recipe: Recipe, now: Mapping[str, str], state: Mapping[str, Any])
     """Check that a checkpoint belongs to a recipe.
 
     The number of epochs may change where the learning rate does not depend on it: with the
-    schedules plateau and constant.
+    schedules plateau and constant. A second stage of the loss may come or change while it lies
+    ahead.
 
     Args:
         recipe: The present recipe.
@@ -48,6 +49,8 @@ def must_match(recipe: Recipe, now: Mapping[str, str], state: Mapping[str, Any])
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if recipe.optimizer.schedule != "cosine" and recipe.training.epochs >= state["epoch"]:
         keys = [key for key in keys if key != "training.epochs"]
+    if _stage_two_ahead(before, state["epoch"]) and _stage_two_ahead(now, state["epoch"]):
+        keys = [key for key in keys if not key.startswith("loss.stage_two")]
     if not keys:
         return
     told = ", ".join(_change(key, before.get(key), now.get(key)) for key in keys[:4])
@@ -57,6 +60,15 @@ def must_match(recipe: Recipe, now: Mapping[str, str], state: Mapping[str, Any])
         f"Cannot resume, the recipe has changed: {told}{more}.{hint} "
         "(Undo the change, or train anew with another folder or `overwrite`.)"
     )
+
+
+def _stage_two_ahead(settings: Mapping[str, str], epoch: int) -> bool:
+    """Whether a recipe has had no second stage of the loss by the end of some epochs."""
+    start = settings.get("loss.stage_two.start")
+    if start is None:
+        return True
+    two = StageTwo(start=json.loads(start))
+    return two.first_epoch(json.loads(settings["training.epochs"])) >= epoch
 
 
 def _change(key: str, before: str | None, now: str | None) -> str:

@@ -26,7 +26,7 @@ class KilledError(Exception):
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than everything else here, and `test_fit` looks at it."""
     for name in ("parity", "learning_curve"):
-        monkeypatch.setattr(f"tensornet.train.report.{name}", lambda *_: None)
+        monkeypatch.setattr(f"tensornet.train.report.{name}", lambda *_, **__: None)
 
 
 def dies_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
