@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterable, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,8 +94,9 @@ class PotentialCalculator(Calculator):
                 "`PotentialCalculator(skin=...)` must be zero or a positive length in Å. "
                 f"Got {skin}."
             )
+        # What is neither a model nor a list of them is refused by name in `_prepared`.
         one = isinstance(model, str | PathLike | Potential) or not isinstance(model, Iterable)
-        members = [model] if one else list(model)
+        members = [cast(Model, model)] if one else list(cast(Sequence[Model], model))
         self.models = tuple(_prepared(member, device, _DTYPES[dtype]) for member in members)
         _check_committee(self.models)
         self.conservative = bool(self.models[0].conservative)

@@ -8,8 +8,8 @@ from tensornet.train.metrics import evaluate as evaluate
 from tensornet.train.metrics import predict as predict
 from tensornet.train.plots import learning_curve as learning_curve
 from tensornet.train.plots import parity as parity
+from tensornet.train.reading import load_recipe as load_recipe
+from tensornet.train.reading import recipe_from as recipe_from
 from tensornet.train.recipe import Recipe as Recipe
 from tensornet.train.recipe import RecipeError as RecipeError
 from tensornet.train.recipe import TrainingError as TrainingError
-from tensornet.train.recipe import load_recipe as load_recipe
-from tensornet.train.recipe import recipe_from as recipe_from

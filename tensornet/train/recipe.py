@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,16 +17,12 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from tensornet._typing import AnyPath
-from tensornet.models import CONFIGS
 from tensornet.models import config as model_config_of
-from tensornet.train.unique_keys import UniqueKeyLoader
 
 
 class RecipeError(ValueError):
@@ -246,80 +241,6 @@ class Recipe(Block):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def load_recipe(path: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and check it.
-
-    Args:
-        path: A YAML file. Relative paths inside are relative to its folder.
-        overrides: Settings that win over the file, like ``optimizer.lr=1e-3``. Relative paths
-            in overrides are relative to the current folder.
-
-    Returns:
-        The recipe with all defaults filled in and all paths absolute.
-
-    Raises:
-        RecipeError: If the file is missing or no YAML, a key is unknown (the nearest one is
-            suggested), or a value does not fit. The message is one line.
-    """
-    path = Path(path)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise RecipeError(f"Cannot read the recipe {path}: {reason}.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or "cannot be parsed"
-        raise RecipeError(f"{path}{line}: not valid YAML ({reason}).") from None
-    except RecursionError:
-        raise RecipeError(f"{path}: not a recipe (it is nested too deeply).") from None
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe must hold blocks like `model:` and `data:`.")
-    for override in overrides:
-        _set(content, override)
-    return recipe_from(content, folder=path.parent, where=str(path))
-
-
-def recipe_from(
-    content: Mapping[str, Any], *, folder: AnyPath = ".", where: str = "recipe"
-) -> Recipe:
-    """Check a recipe that is given as a dictionary.
-
-    Args:
-        content: The blocks.
-        folder: Folder that relative paths refer to.
-        where: Name of the recipe in messages.
-
-    Returns:
-        The recipe with all defaults filled in.
-
-    Raises:
-        RecipeError: If a key is unknown or a value does not fit. The message is one line.
-    """
-    try:
-        block = content.get("model")
-        if isinstance(block, Mapping) and all(isinstance(key, str) for key in block):
-            _model_block(block)
-        return Recipe.model_validate(dict(content), context={"folder": Path(folder).absolute()})
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {_one_line(error)}") from None
-    except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from None
-
-
-def _model_block(block: Mapping[str, Any]) -> None:
-    """Validate the model's block alone, for messages with its own keys."""
-    try:
-        fields = type(model_config_of(block)).model_fields
-        for key, value in block.items():
-            if isinstance(value, bool) and fields[key].annotation is not bool:
-                raise ValueError(f"`model.{key}` must not be true or false. Got {value}.")
-    except ValidationError as error:
-        known = list(CONFIGS[block["name"]].model_fields)
-        raise ValueError(_one_line(error, prefix="model", known=known)) from None
-
-
 def _is_energy(value: Any) -> bool:
     try:
         return not isinstance(value, bool) and math.isfinite(float(value))
@@ -342,79 +263,3 @@ def _path(folder: Path, path: Path) -> Path:
     if not glob.has_magic(str(path)) or plain.exists():
         return plain
     return (Path(glob.escape(str(folder))) / path).resolve()  # the folder is no pattern
-
-
-def _set(content: dict[str, Any], override: str) -> None:
-    """Put ``a.b=value`` into nested dictionaries."""
-    key, equals, text = override.partition("=")
-    names = key.strip().split(".")
-    if not equals or not all(names):
-        raise RecipeError(f"An override must look like optimizer.lr=1e-3. Got {override!r}.")
-    try:
-        value = yaml.load(text, Loader=UniqueKeyLoader)
-    except (yaml.YAMLError, RecursionError):
-        raise RecipeError(f"The value in {override!r} is not valid YAML.") from None
-    if names[0] == "data" and names[-1] in ("train", "valid", "test"):
-        value = _from_here(value)
-    for name in names[:-1]:
-        inner = content.get(name)
-        if inner is None:
-            inner = content[name] = {}
-        if not isinstance(inner, dict):
-            raise RecipeError(f"{override!r} goes below `{name}`, which is no block.")
-        content = inner
-    content[names[-1]] = value
-
-
-def _from_here(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_from_here(x) for x in value]
-    if isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return str(Path(value).expanduser().absolute())
-    return value
-
-
-def _one_line(error: ValidationError, *, prefix: str = "", known: Sequence[str] = ()) -> str:
-    """Say the first problem in one line, with the nearest key where one is misspelt."""
-    problems = error.errors(include_url=False)
-    problems.sort(key=lambda p: p["type"] != "extra_forbidden")  # a misspelt key explains others
-    first, more = problems[0], len(problems) - 1
-    names = [str(x) for x in first["loc"] if isinstance(x, str)]
-    key = ".".join(([prefix] if prefix else []) + names) or "recipe"
-    if first["type"] == "extra_forbidden":
-        text = f"`{key}` is no key of a recipe. {_suggest(key, known)}"
-    elif first["type"] == "missing":
-        text = f"`{key}` is missing."
-    elif first["type"] == "model_type":
-        text = f"`{key}` must be a block of settings. Got {first['input']!r}."
-    else:
-        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        said = said[:1].lower() + said[1:]
-        text = f"`{key}` {said}." + (
-            "" if isinstance(first["input"], Mapping | BaseModel) else f" Got {first['input']!r}."
-        )
-    return " ".join(text.split()) + (f" (And {more} more.)" if more else "")
-
-
-def _suggest(key: str, known: Sequence[str]) -> str:
-    block, _, name = key.rpartition(".")
-    beside = list(known) or [k.rpartition(".")[2] for k in _keys() if k.rpartition(".")[0] == block]
-    if near := difflib.get_close_matches(name, beside, n=1):
-        return f"Did you mean `{block + '.' if block else ''}{near[0]}`?"
-    if elsewhere := [k for k in _keys() if k.rpartition(".")[2] == name]:
-        return f"Did you mean `{elsewhere[0]}`?"
-    if near := difflib.get_close_matches(key, list(_keys()), n=1):
-        return f"Did you mean `{near[0]}`?"
-    return f"Known here: {', '.join(beside)}." if beside else ""
-
-
-def _keys() -> Iterator[str]:
-    """All keys of a recipe, with dots."""
-    for name, field in Recipe.model_fields.items():
-        yield name
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Block):
-            yield from (f"{name}.{key}" for key in inner.model_fields)
