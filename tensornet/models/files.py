@@ -101,6 +101,21 @@ def load(
         ValueError: If there is no such dtype.
     """
     path, wanted = Path(path), _dtype(dtype)
+    metadata, tensors = _read(path)
+    model = _rebuild(path, metadata, tensors)
+    for name, x in tensors.items():
+        if not bool(torch.isfinite(x).all()):
+            raise ModelFileError(
+                f"`load(path=...)` must hold finite weights. Got NaN or infinite numbers in "
+                f"`{name}` of {path}. (The file is damaged, or the training went wrong.)"
+            )
+    if wanted is not None:
+        model = model.to(wanted)
+    return model.to(device=device).eval()
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Read the header and the tensors of a model file of ours."""
     if path.is_dir():
         raise ModelFileError(
             f"`load(path=...)` must name a model file. Got the folder {path}. (A training run "
@@ -122,6 +137,13 @@ def load(
             f"`load(path=...)` must be a model file of tensornet. Got {path}, a safetensors file "
             "of another program."
         )
+    return metadata, tensors
+
+
+def _rebuild(
+    path: Path, metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]
+) -> Potential:
+    """Make the model that a header describes and fill in its weights."""
     try:
         version = int(metadata["format_version"])
         if version > FORMAT_VERSION:
@@ -146,15 +168,7 @@ def load(
             f"`load(path=...)` must hold the weights its header promises. Got {path}: "
             f"{type(error).__name__} {said[:300]}"
         ) from None
-    for name, x in tensors.items():
-        if not bool(torch.isfinite(x).all()):
-            raise ModelFileError(
-                f"`load(path=...)` must hold finite weights. Got NaN or infinite numbers in "
-                f"`{name}` of {path}. (The file is damaged, or the training went wrong.)"
-            )
-    if wanted is not None:
-        model = model.to(wanted)
-    return model.to(device=device).eval()
+    return model
 
 
 class _NewerError(Exception):
