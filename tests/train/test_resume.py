@@ -198,13 +198,15 @@ def start(folder: Path, name: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Background jobs inherit an ignored SIGINT, and would keep ignoring it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def wait_for_epochs(table: Path, process: "subprocess.Popen[str]", *, n: int) -> None:
-    for _ in range(6000):
+    for _ in range(18000):
         if table.exists() and len(table.read_text().splitlines()) > n:
             return
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
-    pytest.fail("the run did not get to its third epoch within a minute")
+    pytest.fail("the run did not get to its third epoch within three minutes")
