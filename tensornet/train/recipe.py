@@ -111,7 +111,11 @@ class DataBlock(Block):
 
 
 class StageTwo(Block):
-    """Other weights for the last epochs, when small steps can settle the energies."""
+    """Other weights for the last epochs, when small steps can settle the energies.
+
+    Lower the weight of what may wait rather than raise the other: Adam's steps follow the size of
+    the gradients with a delay, so that a raise of 20 times is a jump that undoes some epochs.
+    """
 
     start: float = Field(
         default=0.8, gt=0, lt=1, description="fraction of the epochs after which they hold"
