@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tensornet._typing import AnyPath
@@ -60,7 +61,12 @@ def run(
     trained = time.perf_counter()
     test = read(data / "test.extxyz.gz")
     log.info("molecular dynamics: %d steps of %g fs from %g K", steps, TIME_STEP, TEMPERATURE)
-    drift = _dynamics(out, test, steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # nine atoms are too few to share
+    try:
+        drift = _dynamics(out, test, steps)
+    finally:
+        torch.set_num_threads(threads)
     result = {
         "test": {k: metrics["test"][k] for k in ("energy_rmse", "forces_rmse")},
         "mean_predictor": _mean_predictor(test),
