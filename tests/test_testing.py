@@ -93,8 +93,7 @@ def test_precision_is_that_of_the_stored_numbers() -> None:
     low = ClebschGordanProduct(2).float()
     assert_equivariant(low, 2)
     assert low.tensor.dtype == torch.float32
-    with pytest.raises(AssertionError, match="under a rotation"):
-        assert_equivariant(low, 2, tolerance=1e-10)
+    assert_equivariant(low, 2, tolerance=1e-12)  # its constants are exact again in float64
 
 
 def test_random_numbers_of_others_stay() -> None:

@@ -102,15 +102,13 @@ def load(
     """
     path, wanted = Path(path), _dtype(dtype)
     metadata, tensors = _read(path)
-    model = _rebuild(path, metadata, tensors)
+    model = _rebuild(path, metadata, tensors, wanted)
     for name, x in tensors.items():
         if not bool(torch.isfinite(x).all()):
             raise ModelFileError(
                 f"`load(path=...)` must hold finite weights. Got NaN or infinite numbers in "
                 f"`{name}` of {path}. (The file is damaged, or the training went wrong.)"
             )
-    if wanted is not None:
-        model = model.to(wanted)
     return model.to(device=device).eval()
 
 
@@ -141,7 +139,10 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
 
 def _rebuild(
-    path: Path, metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]
+    path: Path,
+    metadata: Mapping[str, str],
+    tensors: Mapping[str, torch.Tensor],
+    dtype: torch.dtype | None,
 ) -> Potential:
     """Make the model that a header describes and fill in its weights."""
     try:
@@ -154,8 +155,10 @@ def _rebuild(
             elements=elements,
             reference_energies=dict.fromkeys(elements, 0.0),
             seed=0,
-        ).to(_dtype(metadata["dtype"]))
+        )
+        # Only then the cast: constants must not be rounded on the way to float64.
         model.load_state_dict(tensors)
+        model.to(_dtype(metadata["dtype"]) if dtype is None else dtype)
         model.provenance = dict(json.loads(metadata.get("provenance", "{}")))
     except _NewerError as newer:
         raise ModelFileError(

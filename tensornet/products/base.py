@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +82,7 @@ class Product(nn.Module, ABC):
         self.odd_paths = odd_paths
         self.register_buffer("degrees", degrees(l_max), persistent=False)
         self.degrees: Tensor
+        self._exact: dict[str, Tensor] = {}
 
     def forward(
         self,
@@ -167,6 +170,20 @@ class Product(nn.Module, ABC):
             "separable": (2, self.l_max + 1, channels),
             "path": (len(self.paths()), channels),
         }[self.path_weights]
+
+    def _constant(self, name: str, exact: Tensor) -> None:
+        """Register a float64 constant as a buffer that follows the module's dtype."""
+        self._exact[name] = exact
+        dtype = torch.get_default_dtype()
+        self.register_buffer(name, exact.to(dtype).contiguous(), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # A model that was float32 and becomes float64 must be equivariant to float64 again.
+        for name, exact in self._exact.items():
+            now = getattr(self, name)
+            setattr(self, name, exact.to(now.device, now.dtype).contiguous())
+        return self
 
     def _check_call(self, x1: Tensor, x2: Tensor, weight: Tensor | None) -> None:
         name = type(self).__name__

@@ -31,8 +31,9 @@ class ClebschGordanProduct(Product):
             for p, path in enumerate(self.paths()):
                 blocks[p][block(path)] = target[block(path)]
             target = blocks
-        self.register_buffer("tensor", target.to(torch.get_default_dtype()), persistent=False)
-        self.tensor: Tensor
+        self._constant("tensor", target)
+
+    tensor: Tensor
 
     def prepare(self, x2: Tensor) -> Tensor:
         """Leave the second input as it is."""

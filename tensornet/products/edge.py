@@ -29,9 +29,9 @@ class EdgeProduct(Product):
 
     def __init__(self, l_max: int, path_weights: str = "none", *, odd_paths: bool = True) -> None:
         super().__init__(l_max, path_weights, odd_paths=odd_paths)
-        target = self.target().to(torch.get_default_dtype())
+        target = self.target()
         if path_weights != "path":
-            self._register("unfolded", target.permute(1, 2, 0).flatten(1))  # (j, k i)
+            self._constant("unfolded", target.permute(1, 2, 0).flatten(1))  # (j, k i)
             return
         # One row per path and component of the output: the paths stay apart until weighted.
         rows, path_of_row, gather = [], [], []
@@ -42,16 +42,13 @@ class EdgeProduct(Product):
             rows.append(only[:, :, outputs].permute(1, 2, 0))
             path_of_row.append(torch.full_like(outputs, p))
             gather.append(torch.eye(self.dim, dtype=target.dtype)[:, outputs])
-        self._register("unfolded", torch.cat(rows, 1).flatten(1))  # (j, row i)
-        self._register("path_of_row", torch.cat(path_of_row))
-        self._register("gather", torch.cat(gather, 1))  # (k, row)
+        self._constant("unfolded", torch.cat(rows, 1).flatten(1))  # (j, row i)
+        self.register_buffer("path_of_row", torch.cat(path_of_row), persistent=False)
+        self._constant("gather", torch.cat(gather, 1))  # (k, row)
 
     unfolded: Tensor
     path_of_row: Tensor
     gather: Tensor
-
-    def _register(self, name: str, tensor: Tensor) -> None:
-        self.register_buffer(name, tensor.contiguous(), persistent=False)
 
     def prepare(
         self,

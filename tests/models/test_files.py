@@ -149,3 +149,19 @@ def test_folders_and_dtypes(tmp_path: Path) -> None:
     for dtype in ("float31", "int64", "nn"):
         with pytest.raises(ValueError, match="must be a dtype such as"):
             load(tmp_path / "m.safetensors", dtype=dtype)
+
+
+def test_float32_weights_are_equivariant_in_float64(tmp_path: Path) -> None:
+    """Constants of the products must not stay rounded: the error would be 1e-8."""
+    from ase.build import molecule
+
+    from tensornet.atoms import graph
+
+    save(make().float(), tmp_path / "m.safetensors")
+    loaded, cast = load(tmp_path / "m.safetensors", dtype="float64"), make().float().double().eval()
+    for model in (loaded, cast):
+        atoms = molecule("H2O")
+        before = float(model(graph(atoms, 4.0))["interaction_energy"])
+        atoms.rotate(35, (1, 2, 3))
+        after = float(model(graph(atoms, 4.0))["interaction_energy"])
+        assert after == pytest.approx(before, rel=1e-12)

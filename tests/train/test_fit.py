@@ -40,7 +40,7 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Drawing takes longer than everything else here; one test looks at it."""
     if "is_picture" not in request.fixturenames:
         for name in ("parity", "learning_curve"):
-            monkeypatch.setattr(f"tensornet.train.report.{name}", lambda *_: None)
+            monkeypatch.setattr(f"tensornet.train.report.{name}", lambda *_, **__: None)
 
 
 def test_folder_has_what_is_promised(

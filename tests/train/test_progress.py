@@ -14,7 +14,7 @@ from tensornet.train.progress import ProgressReport
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("parity", "learning_curve"):
-        monkeypatch.setattr(f"tensornet.train.report.{name}", lambda *_: None)
+        monkeypatch.setattr(f"tensornet.train.report.{name}", lambda *_, **__: None)
 
 
 def test_line_per_epoch_where_there_is_no_terminal(
