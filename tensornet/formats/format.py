@@ -1,0 +1,262 @@
+"""What every tensor format offers, and how formats are stored in files."""
+
+from __future__ import annotations
+
+import json
+import numbers
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tensornet import _check
+from tensornet._typing import AnyPath
+
+_VERSION = "1"
+
+
+class Format(ABC):
+    """A tensor stored by its parts. Values do not change; operations give new ones.
+
+    Formats of one kind and shape are added, subtracted and multiplied entry by entry with
+    ``+ - *``, and scaled by numbers. Ranks grow by that; `round` brings them down again.
+    """
+
+    kinds: ClassVar[dict[str, type[Format]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Format.kinds[cls.__name__] = cls
+
+    @abstractmethod
+    def parts(self) -> dict[str, Tensor]:
+        """Give the stored tensors by name, in a fixed order."""
+
+    def settings(self) -> dict[str, Any]:
+        """Give what is stored besides tensors, as JSON can hold it."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def from_parts(cls, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Self:
+        """Make the value of `parts` and `settings` again.
+
+        Args:
+            parts: As the method `parts` gives them.
+            settings: As the method `settings` gives them.
+        """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Size of each mode."""
+
+    @property
+    @abstractmethod
+    def ranks(self) -> tuple[int, ...]:
+        """Ranks, as many as the format has."""
+
+    @abstractmethod
+    def to_dense(self) -> Tensor:
+        """Compute every entry."""
+
+    @abstractmethod
+    def norm(self) -> Tensor:
+        """Frobenius norm, without computing the entries."""
+
+    @abstractmethod
+    def inner(self, other: Self) -> Tensor:
+        """Sum of the products of entries, the first conjugated.
+
+        Args:
+            other: A value of the same kind and shape.
+        """
+
+    @abstractmethod
+    def __getitem__(self, index: Any) -> Any:
+        """Entries or a smaller tensor: whole numbers, slices and ``...`` as for dense tensors.
+
+        With a whole number for every mode, a tensor without axes; with index tensors of one
+        shape for every mode, those entries; else a value of the same kind.
+        """
+
+    @abstractmethod
+    def __add__(self, other: Self) -> Self: ...
+
+    @abstractmethod
+    def _scaled(self, factor: float | complex | Tensor) -> Self: ...
+
+    @abstractmethod
+    def _hadamard(self, other: Self) -> Self: ...
+
+    @abstractmethod
+    def round(self, *, tolerance: float = 0.0, max_rank: int | None = None) -> Any:
+        """Lower the ranks.
+
+        Args:
+            tolerance: Largest error, relative to the norm.
+            max_rank: Largest rank to keep.
+
+        Returns:
+            A value of the same kind.
+        """
+
+    @property
+    def order(self) -> int:
+        """Number of modes."""
+        return len(self.shape)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers stored."""
+        return sum(part.numel() for part in self.parts().values())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the stored numbers."""
+        return next(iter(self.parts().values())).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are."""
+        return next(iter(self.parts().values())).device
+
+    def to(
+        self,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Self:
+        """Move to another dtype or device, with the arguments of `torch.Tensor.to`.
+
+        Args:
+            args: As for a tensor.
+            kwargs: As for a tensor.
+        """
+        parts = {name: part.to(*args, **kwargs) for name, part in self.parts().items()}
+        return self.from_parts(parts, self.settings())
+
+    def detach(self) -> Self:
+        """Give the same value without its autograd history."""
+        return self.from_parts({k: x.detach() for k, x in self.parts().items()}, self.settings())
+
+    def __sub__(self, other: Self) -> Self:
+        return self + (-other)
+
+    def __neg__(self) -> Self:
+        return self._scaled(-1.0)
+
+    def __mul__(self, other: Self | float | complex | Tensor) -> Self:
+        if isinstance(other, Format):
+            self._same(other, "*")
+            return self._hadamard(other)
+        if isinstance(other, numbers.Number) or (isinstance(other, Tensor) and other.ndim == 0):
+            return self._scaled(other)
+        return NotImplemented
+
+    def __rmul__(self, other: float | complex | Tensor) -> Self:
+        return self * other
+
+    def __truediv__(self, other: float | complex | Tensor) -> Self:
+        if isinstance(other, numbers.Number) or (isinstance(other, Tensor) and other.ndim == 0):
+            return self._scaled(1 / other)
+        return NotImplemented
+
+    # numpy scalars and torch tensors would otherwise try to multiply entry by entry first
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+
+    def _same(self, other: Any, operation: str) -> None:
+        """Check that an operation can join this value and another."""
+        kind = type(self).__name__
+        if type(other) is not type(self):
+            raise TypeError(
+                f"`{kind} {operation} ...` must join two values of kind {kind}. Got "
+                f"{type(other).__name__}. (Convert one, or compare their `to_dense()`.)"
+            )
+        if other.shape != self.shape:
+            raise ValueError(
+                f"`{kind} {operation} ...` must join tensors of one shape. Got {self.shape} and "
+                f"{other.shape}."
+            )
+        mine, others = next(iter(self.parts().values())), next(iter(other.parts().values()))
+        _check.one_kind(f"{kind} {operation}", left=mine, right=others)
+
+    def save(self, path: AnyPath) -> None:
+        """Write to a safetensors file, which `formats.load` reads.
+
+        The file is written beside and then renamed, so that a file that exists is replaced whole
+        or not at all.
+
+        Args:
+            path: Where to.
+
+        Raises:
+            OSError: If the folder does not exist or cannot be written to.
+        """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(
+                f"`{type(self).__name__}.save(path=...)` must be in a folder that exists. Got "
+                f"{path}."
+            )
+        parts = {name: part.detach().contiguous().cpu() for name, part in self.parts().items()}
+        metadata = {
+            "tensornet": "format",
+            "version": _VERSION,
+            "kind": type(self).__name__,
+            "settings": json.dumps(self.settings()),
+        }
+        temporary = path.with_name(f".{path.name}.part")
+        try:
+            save_file({k: x.clone() for k, x in parts.items()}, temporary, metadata)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load(path: AnyPath) -> Format:
+    """Read a format from a file of `Format.save`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A value of the kind that was saved, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no safetensors file, is truncated, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`load(path=...)` must name a file. Got {path}.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"`load(path=...)` must be a whole safetensors file. Got {path} ({error})."
+        ) from None
+    kind = metadata.get("kind", "")
+    if metadata.get("tensornet") != "format" or kind not in Format.kinds:
+        raise ValueError(
+            f"`load(path=...)` must be a file of `Format.save`. Got {path}, which is of another "
+            "kind. (Models are read by `tensornet.models.load`.)"
+        )
+    if metadata.get("version") != _VERSION:
+        raise ValueError(
+            f"`load(path=...)` must be of version {_VERSION}. Got {metadata.get('version')} in "
+            f"{path}. (Use a newer tensornet.)"
+        )
+    try:
+        return Format.kinds[kind].from_parts(parts, json.loads(metadata["settings"]))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"`load(path=...)` must hold a whole {kind}. Got {path} ({error})."
+        ) from None

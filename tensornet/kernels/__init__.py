@@ -1,0 +1,1 @@
+"""Kernels: one signature, several implementations (torch reference, Numba CPU, Numba CUDA)."""
