@@ -1,37 +1,21 @@
-"""Public assertions: what the house holds its own products and potentials to, for others' too.
-
-Every assertion raises `AssertionError` with what is needed to see the failure again: the seed, the
-transformation, the largest error and where it is. Random numbers come from an argument `seed` and
-leave torch's global generator alone.
-"""
+"""Equivariance, and what the house holds its own products to, for others' too."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.gradcheck import GradcheckError
 
-from tensornet._typing import AnyPath
 from tensornet.products import Certificate, Product
 from tensornet.so3 import dim, wigner_d
+from tensornet.testing.closeness import SEED, TOLERANCE, assert_close, assert_gradients, name_of
 
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from tensornet.calculators import Report
-    from tensornet.models import Potential
-
-TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-10, torch.float32: 1e-5}
-"""Largest error by dtype, relative to the largest entry of the result."""
-
-SEED = 20260704
 N_ROTATIONS = 3
 
 
@@ -77,7 +61,7 @@ def assert_equivariant(
     """
     rng = torch.Generator().manual_seed(seed)
     tolerance = TOLERANCE[_dtype(function)] if tolerance is None else tolerance
-    name, call, made = _name(function), _double(function), [_random(rng, 4, dim(l_max), 3)]
+    name, call, made = name_of(function), _double(function), [_random(rng, 4, dim(l_max), 3)]
     if isinstance(call, Product):
         inversion = not call.odd_paths if inversion is None else inversion
         call, made = _with_weight(call, rng)
@@ -91,57 +75,13 @@ def assert_equivariant(
     for title, turn in _turns(rng, inversion is not False):
         before = wigner_d(l_max, turn)
         after = before if d == dim(l_max) else wigner_d(math.isqrt(d) - 1, turn)
-        _assert_close(
+        assert_close(
             call(*(before @ x for x in features)),
             after @ expected,
             tolerance,
             f"`{name}` is not equivariant under {title}",
             f"seed {seed}, transformation\n{np.array2string(turn.numpy(), precision=17)}",
         )
-
-
-def assert_gradients(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], *, seed: int = SEED
-) -> None:
-    """Assert that first and second derivatives agree with finite differences.
-
-    The tolerances, rtol=1e-6 and atol=1e-8, are far tighter than torch's, which let an error of
-    0.1 % pass.
-
-    Args:
-        function: Takes the inputs as arguments and gives a tensor.
-        inputs: Float64 tensors to differentiate to, small: every entry costs two calls. Others
-            (integers) are passed as they are.
-        seed: Seed of the random directions of the second derivatives.
-
-    Raises:
-        TypeError: If an input is of a lower precision, in which differences say nothing.
-        AssertionError: If a derivative is wrong, with both Jacobians.
-
-    Examples:
-        >>> x = torch.linspace(0.5, 2.0, 4, dtype=torch.float64)
-        >>> assert_gradients(torch.sin, [x])
-    """
-    for k, x in enumerate(inputs):
-        if x.is_floating_point() and x.dtype != torch.float64:
-            raise TypeError(
-                f"`assert_gradients(inputs=...)` must be float64. Got {x.dtype} in number {k}."
-            )
-    args = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
-    checks: dict[str, Callable[..., bool]] = {
-        "first": torch.autograd.gradcheck,
-        "second": torch.autograd.gradgradcheck,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for order, check in checks.items():
-            try:
-                check(function, args, rtol=1e-6, atol=1e-8)
-            except GradcheckError as error:
-                raise AssertionError(
-                    f"`{_name(function)}`: the {order} derivative disagrees with finite "
-                    f"differences (rtol 1e-6, atol 1e-8, seed {seed}). {error}"
-                ) from None
 
 
 def assert_product_contract(product: Product, *, exact: bool = True, seed: int = SEED) -> None:
@@ -170,7 +110,7 @@ def assert_product_contract(product: Product, *, exact: bool = True, seed: int =
         AssertionError: `CPProduct` does not store its target: the largest error is ...
         >>> assert_product_contract(CPProduct(1, 6), exact=False)
     """
-    name, tolerance = _name(product), TOLERANCE[_dtype(product)]
+    name, tolerance = name_of(product), TOLERANCE[_dtype(product)]
     where = f"seed {seed}"
     rng = torch.Generator().manual_seed(seed)
     own: Product = _double(product)
@@ -179,9 +119,9 @@ def assert_product_contract(product: Product, *, exact: bool = True, seed: int =
     extra = () if weight is None else (weight,)
     out = own(x1, x2, *extra)
     what = f"`{name}` does not compute its own `to_dense`"
-    _assert_close(out, _definition(own, dense, x1, x2, weight), tolerance, what, where)
+    assert_close(out, _definition(own, dense, x1, x2, weight), tolerance, what, where)
     if exact:
-        _assert_close(dense, target, tolerance, f"`{name}` does not store its target")
+        assert_close(dense, target, tolerance, f"`{name}` does not store its target")
         assert_equivariant(product, own.l_max, seed=seed)
     y1, y2, _ = _arguments(own, rng, n=4, channels=3)
     what = f"`{name}` is not bilinear"
@@ -189,9 +129,9 @@ def assert_product_contract(product: Product, *, exact: bool = True, seed: int =
         (own(x1 - 3 * y1, x2, *extra), own(x1, x2, *extra) - 3 * own(y1, x2, *extra)),
         (own(x1, x2 - 3 * y2, *extra), own(x1, x2, *extra) - 3 * own(x1, y2, *extra)),
     ):
-        _assert_close(whole, parts, tolerance, what, where)
+        assert_close(whole, parts, tolerance, what, where)
     doubled = own(*(torch.stack([x, 2 * x]) for x in (x1, x2)), *extra)
-    _assert_close(doubled, torch.stack([out, 4 * out]), tolerance, f"`{name}`, batches", where)
+    assert_close(doubled, torch.stack([out, 4 * out]), tolerance, f"`{name}`, batches", where)
     if own(x1[:0], x2[:0], *(w[:0] for w in extra)).shape != out[:0].shape:
         raise AssertionError(f"`{name}` must give no rows for no rows.")
     few = [x for x in _arguments(own, rng, n=1, channels=1) if x is not None]
@@ -199,80 +139,7 @@ def assert_product_contract(product: Product, *, exact: bool = True, seed: int =
     _assert_true(own.certificate(), name, dense, target)
 
 
-def assert_potential_contract(
-    model: Potential | AnyPath,
-    atoms: Atoms | None = None,
-    *,
-    besides: Iterable[str] = ("dimers", "drift"),
-    md_steps: int = 0,
-    seed: int = 0,
-) -> Report:
-    """Assert that a potential keeps the laws that `tensornet.calculators.validate` measures.
-
-    Use it in the tests of a model of your own: forces and stress are derivatives of the energy,
-    the Hessian is symmetric, the energy invariant and smooth at the cutoff, a batch the same as
-    one by one, atoms by themselves at their reference energies.
-
-    Args:
-        model: A potential, or its file.
-        atoms: The structure to start from, in Å. By default as in `validate`.
-        besides: Checks whose failure does not count. By default those that tell how good a
-            trained potential is, and not whether its code is right.
-        md_steps: Length of the molecular dynamics in steps of 0.5 fs, for the check `drift`.
-        seed: Seed of all random choices.
-
-    Returns:
-        The report, for what it says beside the verdict.
-
-    Raises:
-        AssertionError: If a check failed, with the whole table; or if the structure was changed.
-        ValueError: If `besides` names no check.
-
-    Examples:
-        >>> from tensornet.models import build
-        >>> argon = build({"name": "lennard_jones"}, elements=[18], reference_energies={18: 0.0})
-        >>> assert_potential_contract(argon).failed
-        ()
-    """
-    from tensornet.calculators import validate
-
-    before = None if atoms is None else atoms.copy()
-    report = validate(model, atoms, seed=seed, md_steps=md_steps)
-    known = [row.name for row in report.rows]
-    if unknown := set(besides) - set(known):
-        raise ValueError(
-            f"`assert_potential_contract(besides=...)` must name checks: {', '.join(known)}. "
-            f"Got {', '.join(sorted(unknown))}."
-        )
-    failed = [check for check in report.failed if check not in set(besides)]
-    if failed:
-        raise AssertionError(f"{', '.join(failed)} failed with seed {seed}.\n{report}")
-    if before is not None and atoms != before:
-        raise AssertionError("The potential must not change the structure it is asked about.")
-    return report
-
-
 # --- parts ----------------------------------------------------------------------------------
-
-
-def _assert_close(
-    got: Tensor, expected: Tensor, tolerance: float, what: str, where: str = ""
-) -> None:
-    """Compare, relative to the largest entry of what is expected; zeros and NaN fail."""
-    if got.shape != expected.shape:
-        raise AssertionError(f"{what}: shape {tuple(got.shape)}, not {tuple(expected.shape)}.")
-    scale = float(expected.detach().abs().max())
-    if not 0 < scale < math.inf:
-        raise AssertionError(f"{what}: the largest entry is {scale}, which proves nothing.")
-    difference = (got - expected).detach().abs()
-    place = int(difference.nan_to_num(nan=math.inf).argmax())
-    error = float(difference.flatten()[place]) / scale
-    if not error <= tolerance:
-        index = tuple(int(k) for k in np.unravel_index(place, got.shape))
-        raise AssertionError(
-            f"{what}: the largest error is {error:.2e} of the largest entry, at {index}; allowed "
-            f"is {tolerance:.0e}.{f' ({where})' if where else ''}"
-        )
 
 
 def _assert_true(stated: Certificate, name: str, dense: Tensor, target: Tensor) -> None:
@@ -388,7 +255,3 @@ def _dtype(function: Any) -> torch.dtype:
     stored = itertools.chain(function.parameters(), function.buffers())
     found = {x.dtype for x in stored if x.is_floating_point()}
     return torch.float64 if found <= {torch.float64} else torch.float32
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", type(function).__name__)
