@@ -204,16 +204,20 @@ class Format(ABC):
                 f"`{type(self).__name__}.save(path=...)` must be in a folder that exists. Got "
                 f"{path}."
             )
-        parts = {name: part.detach().contiguous().cpu() for name, part in self.parts().items()}
+        parts = {name: part.detach().cpu().resolve_conj() for name, part in self.parts().items()}
+        pairs = [name for name, part in parts.items() if part.is_complex()]  # stored as real pairs
+        parts |= {name: torch.view_as_real(parts[name]) for name in pairs}
         metadata = {
             "tensornet": "format",
             "version": _VERSION,
             "kind": type(self).__name__,
             "settings": json.dumps(self.settings()),
+            "complex": json.dumps(pairs),
         }
         temporary = path.with_name(f".{path.name}.part")
         try:
-            save_file({k: x.clone() for k, x in parts.items()}, temporary, metadata)
+            copies = {k: x.clone(memory_format=torch.contiguous_format) for k, x in parts.items()}
+            save_file(copies, temporary, metadata)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -255,6 +259,10 @@ def load(path: AnyPath) -> Format:
             f"{path}. (Use a newer tensornet.)"
         )
     try:
+        for name in json.loads(metadata["complex"]):
+            parts[name] = torch.view_as_complex(parts[name])
+        for name in json.loads(metadata["complex"]):  # stored as pairs of real numbers
+            parts[name] = torch.view_as_complex(parts[name])
         return Format.kinds[kind].from_parts(parts, json.loads(metadata["settings"]))
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(
