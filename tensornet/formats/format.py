@@ -261,8 +261,6 @@ def load(path: AnyPath) -> Format:
     try:
         for name in json.loads(metadata["complex"]):
             parts[name] = torch.view_as_complex(parts[name])
-        for name in json.loads(metadata["complex"]):  # stored as pairs of real numbers
-            parts[name] = torch.view_as_complex(parts[name])
         return Format.kinds[kind].from_parts(parts, json.loads(metadata["settings"]))
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(
