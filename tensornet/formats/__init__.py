@@ -5,3 +5,5 @@ from tensornet.formats.cp import cp as cp
 from tensornet.formats.decomposition import Decomposition as Decomposition
 from tensornet.formats.format import Format as Format
 from tensornet.formats.format import load as load
+from tensornet.formats.tucker import Tucker as Tucker
+from tensornet.formats.tucker_fit import tucker as tucker

@@ -1,0 +1,82 @@
+"""Multiply one mode of a tensor by a matrix, and bring one mode to the front."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from tensornet import _check
+
+
+def mode_product(
+    x: Tensor,  # (d_1, ..., d_k, ..., d_n)
+    matrix: Tensor,  # (r, d_k)
+    mode: int,
+) -> Tensor:  # (d_1, ..., r, ..., d_n)
+    """Multiply one mode of a tensor by a matrix.
+
+    ``y[..., a, ...] = sum over i of matrix[a, i] x[..., i, ...]``, as matrix products of views: no
+    mode of a contiguous tensor is moved.
+
+    Args:
+        x: Tensor of order one or more.
+        matrix: What the mode is multiplied by.
+        mode: Which mode, from zero; negative ones count from the end.
+
+    Returns:
+        A tensor of the same order.
+
+    Raises:
+        ValueError: If there is no such mode, or the sizes do not fit.
+
+    Derivatives:
+        All orders.
+
+    Examples:
+        >>> import torch
+        >>> mode_product(torch.ones(2, 3, 4), torch.ones(5, 3), 1).shape
+        torch.Size([2, 5, 4])
+    """
+    if not -x.ndim <= mode < x.ndim:
+        raise ValueError(
+            f"`mode_product(mode=...)` must be a mode of a tensor of order {x.ndim}. Got {mode}."
+        )
+    mode %= x.ndim
+    if matrix.ndim != 2 or matrix.shape[1] != x.shape[mode]:
+        raise ValueError(
+            f"`mode_product(matrix=...)` must have shape (r, {x.shape[mode]}), with the size of "
+            f"mode {mode} of `x`. Got {tuple(matrix.shape)}."
+        )
+    _check.one_kind("mode_product", x=x, matrix=matrix)
+    return mode_multiplied(x, matrix, mode)
+
+
+def mode_multiplied(x: Tensor, matrix: Tensor, mode: int) -> Tensor:
+    """Do what `mode_product` does, without its checks."""
+    shape = list(x.shape)
+    before, d, after = math.prod(shape[:mode]), shape[mode], math.prod(shape[mode + 1 :])
+    shape[mode] = matrix.shape[0]
+    if after == 1:
+        return (x.reshape(before, d) @ matrix.mT).reshape(shape)
+    if before == 1:
+        return (matrix @ x.reshape(d, after)).reshape(shape)
+    return (matrix @ x.reshape(before, d, after)).reshape(shape)
+
+
+def unfolded(x: Tensor, mode: int) -> Tensor:  # (d_k, product of the others)
+    """Give the matrix whose rows are one mode; a view for the first and the last mode.
+
+    Args:
+        x: Tensor of order one or more.
+        mode: Which mode becomes the rows, from zero.
+
+    Examples:
+        >>> import torch
+        >>> unfolded(torch.ones(2, 3, 4), 1).shape
+        torch.Size([3, 8])
+    """
+    d = x.shape[mode]
+    if mode == x.ndim - 1:
+        return x.reshape(-1, d).mT
+    return x.movedim(mode, 0).reshape(d, -1)
