@@ -1,0 +1,382 @@
+r"""Chebyshev series of one variable: points, transforms and calculus.
+
+A series with coefficients c is sum over k of c_k T_k(x) on [-1, 1], T_k(cos t) = cos(k t). Every
+function takes a matrix of coefficients (m, r), one series per column, or a vector (m,).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tensornet import _check
+
+# Points whose Chebyshev rows are built together: large enough for matrix products, small enough
+# for the second-level cache.
+_BLOCK = 2048
+
+
+def points(
+    m: int,
+    low: float = -1.0,
+    high: float = 1.0,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:  # (m,)
+    """Give the Chebyshev-Lobatto points, from `high` down to `low`.
+
+    Every second of 2 m - 1 points is one of m points, so that samples can be refined. One point
+    is the middle.
+
+    Args:
+        m: Number of points.
+        low: Lower end.
+        high: Upper end.
+        dtype: Type of the numbers, by default torch's.
+        device: Where they are to be.
+
+    Raises:
+        ValueError: If `m` is below one.
+
+    Examples:
+        >>> points(3, 0.0, 4.0)
+        tensor([4., 2., 0.])
+    """
+    _check.at_least("points", 1, m=m)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    k = torch.arange(m, dtype=torch.float64)
+    # sin of a difference keeps the points symmetric to the last bit
+    x = torch.sin(math.pi * (m - 1 - 2 * k) / (2 * max(m - 1, 1)))
+    x = 0.5 * (low + high) + 0.5 * (high - low) * x
+    if m > 1:
+        x[0], x[-1] = high, low
+    return x.to(dtype=dtype, device=device)
+
+
+def to_coefficients(values: Tensor) -> Tensor:  # (m, ...) -> (m, ...)
+    """Transform values at the Chebyshev points into coefficients of the interpolant (DCT-I).
+
+    Args:
+        values: Values at `points(m)` along the first axis.
+
+    Returns:
+        The coefficients of the polynomial of degree m - 1 through the values.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> to_coefficients(points(4) ** 2).round(decimals=4) + 0.0
+        tensor([0.5000, 0.0000, 0.5000, 0.0000])
+    """
+    m = values.shape[0]
+    if m == 1:
+        return values
+    circle = torch.cat([values, values[1:-1].flip(0)])
+    c = torch.fft.rfft(circle, dim=0).real / (m - 1)
+    return torch.cat([0.5 * c[:1], c[1:-1], 0.5 * c[-1:]])
+
+
+def to_values(coefficients: Tensor) -> Tensor:  # (m, ...) -> (m, ...)
+    """Transform coefficients into the values at the Chebyshev points.
+
+    Args:
+        coefficients: Coefficients along the first axis.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> to_values(torch.tensor([1.0, 1.0, 0.0]))
+        tensor([2., 1., 0.])
+    """
+    m = coefficients.shape[0]
+    if m == 1:
+        return coefficients
+    inner = 0.5 * coefficients[1:-1]
+    circle = torch.cat([coefficients[:1], inner, coefficients[-1:], inner.flip(0)])
+    real: Tensor = torch.fft.rfft(circle, dim=0).real
+    return real
+
+
+def evaluate(
+    x: Tensor,  # (n,)
+    coefficients: Tensor,  # (m, r)
+) -> Tensor:  # (n, r)
+    """Evaluate all series at all points: the rows T_k(x), then one matrix product.
+
+    Args:
+        x: Points in [-1, 1].
+        coefficients: One series per column.
+
+    Raises:
+        ValueError: If the shapes are others.
+        TypeError: If the dtypes differ.
+
+    Derivatives:
+        Any order, in points and coefficients.
+
+    Examples:
+        >>> evaluate(torch.tensor([0.5]), torch.tensor([[1.0], [0.0], [2.0]]))
+        tensor([[0.]])
+    """
+    _check.one_kind("evaluate", x=x, coefficients=coefficients)
+    _check.shapes("evaluate", x=(x, "n"), coefficients=(coefficients, "m r"))
+    if torch.is_grad_enabled() and (x.requires_grad or coefficients.requires_grad):
+        result: Tensor = _Evaluate.apply(x, coefficients)  # type: ignore[no-untyped-call]
+        return result
+    return _evaluate(x, coefficients)
+
+
+def rows(x: Tensor, m: int) -> Tensor:  # (n,) -> (m, n)
+    """Build T_0(x) .. T_{m-1}(x) by doubling: T_{k+j} = 2 T_k T_j - T_{k-j}.
+
+    Args:
+        x: Points in [-1, 1].
+        m: Number of rows.
+
+    Examples:
+        >>> rows(torch.tensor([0.5]), 3).flatten()
+        tensor([ 1.0000,  0.5000, -0.5000])
+    """
+    T = x.new_empty(m, len(x))
+    T[0] = 1
+    if m > 1:
+        T[1] = x
+    k = 1
+    while k < m - 1:
+        j = min(k, m - 1 - k)
+        new = T[k + 1 : k + 1 + j]
+        torch.mul(T[1 : 1 + j], 2 * T[k], out=new)
+        new -= T[k - j : k].flip(0)
+        k += j
+    return T
+
+
+def _evaluate(x: Tensor, c: Tensor) -> Tensor:
+    x, c = x.detach(), c.detach()
+    out = x.new_empty(len(x), c.shape[1])
+    for i in range(0, len(x), _BLOCK):
+        torch.mm(rows(x[i : i + _BLOCK], len(c)).T, c, out=out[i : i + _BLOCK])
+    return out
+
+
+def _moments(x: Tensor, weights: Tensor, m: int) -> Tensor:
+    x, weights = x.detach(), weights.detach()
+    out = x.new_zeros(m, weights.shape[1])
+    for i in range(0, len(x), _BLOCK):
+        out.addmm_(rows(x[i : i + _BLOCK], m), weights[i : i + _BLOCK])
+    return out
+
+
+class _Evaluate(torch.autograd.Function):
+    """E(x, c) = T(x)^T c. Its derivatives are E of differentiated series and moments M."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, c: Tensor) -> Tensor:
+        ctx.save_for_backward(x, c)
+        return _evaluate(x, c)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, c = ctx.saved_tensors
+        to_x = to_c = None
+        if ctx.needs_input_grad[0]:
+            to_x = (grad * evaluate(x, derivative(c))).sum(1)
+        if ctx.needs_input_grad[1]:
+            to_c = _Moments.apply(x, grad, len(c))  # type: ignore[no-untyped-call]
+        return to_x, to_c
+
+
+class _Moments(torch.autograd.Function):
+    """M(x, w) = T(x) w, the adjoint of E in the coefficients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, m: int) -> Tensor:
+        ctx.save_for_backward(x, weights)
+        return _moments(x, weights, m)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weights = ctx.saved_tensors
+        to_x = to_weights = None
+        if ctx.needs_input_grad[0]:
+            to_x = (weights * evaluate(x, derivative(grad))).sum(1)
+        if ctx.needs_input_grad[1]:
+            to_weights = evaluate(x, grad)
+        return to_x, to_weights, None
+
+
+def derivative(coefficients: Tensor) -> Tensor:  # (m, ...) -> (max(m - 1, 1), ...)
+    """Differentiate series with respect to x in [-1, 1].
+
+    Args:
+        coefficients: Coefficients along the first axis.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> derivative(torch.tensor([0.0, 0.0, 1.0]))  # T_2' = 4 T_1
+        tensor([0., 4.])
+    """
+    m = len(coefficients)
+    if m == 1:
+        return torch.zeros_like(coefficients)
+    # c'_k = 2 sum of p c_p over p = k + 1, k + 3, ...; half of that for k = 0
+    p = _column(torch.arange(m, device=coefficients.device), coefficients)
+    summed = _sums_of_every_second(2 * p * coefficients)
+    return torch.cat([0.5 * summed[1:2], summed[2:]])
+
+
+def antiderivative(coefficients: Tensor) -> Tensor:  # (m, ...) -> (m + 1, ...)
+    """Integrate series from -1 to x.
+
+    Args:
+        coefficients: Coefficients along the first axis.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> antiderivative(torch.tensor([1.0]))  # x + 1
+        tensor([1., 1.])
+    """
+    m = len(coefficients)
+    zero = torch.zeros_like(coefficients[:1])
+    c = torch.cat([2 * coefficients[:1], coefficients[1:], zero, zero])
+    k = _column(torch.arange(1, m + 1, device=c.device), c)
+    upper = (c[: m - 1 + 1] - c[2 : m + 2]) / (2 * k)
+    signs = _column(1 - 2 * (torch.arange(1, m + 1, device=c.device) % 2), c)
+    return torch.cat([-(signs * upper).sum(0, keepdim=True), upper])
+
+
+def integral(coefficients: Tensor) -> Tensor:  # (m, ...) -> (...)
+    """Integrate series over [-1, 1].
+
+    Args:
+        coefficients: Coefficients along the first axis.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> integral(torch.tensor([1.0, 5.0, 3.0]))
+        tensor(0.)
+    """
+    k = _column(torch.arange(0, len(coefficients), 2, device=coefficients.device), coefficients)
+    return (2 / (1 - k * k) * coefficients[::2]).sum(0)
+
+
+def product(
+    left: Tensor,  # (m, r)
+    right: Tensor,  # (m', s)
+) -> Tensor:  # (m + m' - 1, r, s)
+    """Multiply every series of one matrix with every series of the other, exactly.
+
+    Args:
+        left: One series per column.
+        right: One series per column.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> x = torch.tensor([[0.0], [1.0]])
+        >>> product(x, x).flatten()
+        tensor([0.5000, 0.0000, 0.5000])
+    """
+    m = len(left) + len(right) - 1
+    a, b = (to_values(pad(c, m)) for c in (left, right))
+    return to_coefficients(a[:, :, None] * b[:, None, :])
+
+
+def pad(coefficients: Tensor, m: int) -> Tensor:  # (m', ...) -> (m, ...)
+    """Append zeros, or cut, so that there are `m` coefficients.
+
+    Args:
+        coefficients: Coefficients along the first axis.
+        m: How many there are to be.
+
+    Examples:
+        >>> pad(torch.ones(1), 2)
+        tensor([1., 0.])
+    """
+    more = m - len(coefficients)
+    if more <= 0:
+        return coefficients[:m]
+    return torch.cat([coefficients, coefficients.new_zeros(more, *coefficients.shape[1:])])
+
+
+def weighted(coefficients: Tensor, factor: float) -> Tensor:  # (m, ...) -> (m, ...)
+    """Multiply the coefficients of T_0, as norms with the Chebyshev weight need it.
+
+    Args:
+        coefficients: Coefficients along the first axis.
+        factor: The square root of two makes Frobenius norms those of L2 with the weight
+            1 / sqrt(1 - x²), but for the constant sqrt(pi / 2).
+    """
+    return torch.cat([factor * coefficients[:1], coefficients[1:]])
+
+
+def restrict(
+    coefficients: Tensor,  # (m, r)
+    low: float,
+    high: float,
+) -> Tensor:  # (m, r)
+    """Give the series of the same polynomials on a part of [-1, 1], stretched to [-1, 1].
+
+    Args:
+        coefficients: One series per column.
+        low: Lower end of the part.
+        high: Upper end of the part.
+
+    Derivatives:
+        Any order in the coefficients.
+    """
+    x = points(len(coefficients), low, high, dtype=coefficients.dtype, device=coefficients.device)
+    return to_coefficients(evaluate(x, coefficients))
+
+
+def gaussians(
+    m: int,
+    exponents: Tensor,  # (r,)
+    centers: Tensor,  # (r,)
+    low: float = -1.0,
+    high: float = 1.0,
+) -> Tensor:  # (m, r)
+    """Give the Chebyshev coefficients of exp(-exponent (x - center)²) on [low, high].
+
+    Args:
+        m: Number of coefficients. About 3.3 (high - low) times the square root of twice the
+            exponent brings the error to 1e-9.
+        exponents: Exponents, per unit of length squared.
+        centers: Centres, also outside of the interval.
+        low: Lower end.
+        high: Upper end.
+
+    Derivatives:
+        Any order in exponents and centres.
+
+    Examples:
+        >>> gaussians(3, torch.tensor([0.0]), torch.tensor([0.3])).flatten()
+        tensor([1., 0., 0.])
+    """
+    x = points(m, low, high, dtype=exponents.dtype, device=exponents.device)
+    return to_coefficients(torch.exp(-exponents * (x[:, None] - centers).square()))
+
+
+def _sums_of_every_second(x: Tensor) -> Tensor:
+    """Sum x_p + x_{p+2} + ... for each p."""
+    m = len(x)
+    even = pad(x, m + m % 2)
+    pairs = even.reshape(-1, 2, *x.shape[1:])
+    return pairs.flip(0).cumsum(0).flip(0).reshape(even.shape)[:m]
+
+
+def _column(x: Tensor, like: Tensor) -> Tensor:
+    return x.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
