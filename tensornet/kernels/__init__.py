@@ -1,1 +1,10 @@
 """Kernels: one signature, several implementations (torch reference, Numba CPU, Numba CUDA)."""
+
+from tensornet.kernels._registry import Kernel as Kernel
+from tensornet.kernels._registry import Offer as Offer
+from tensornet.kernels._registry import kernel as kernel
+from tensornet.kernels._registry import kernels as kernels
+from tensornet.kernels._registry import table as table
+from tensornet.kernels._registry import use as use
+from tensornet.kernels.chebyshev import chebyshev_moments as chebyshev_moments
+from tensornet.kernels.chebyshev import chebyshev_rows as chebyshev_rows

@@ -1,0 +1,99 @@
+"""Between torch and Numba: views without copies, compilation, threads, streams, the simulator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
+
+
+def simulated() -> bool:
+    """Whether Numba runs CUDA kernels in its simulator, on CPU tensors."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+
+
+@cache
+def devices() -> frozenset[str]:
+    """Device types of tensors that CUDA kernels can take here."""
+    if simulated():
+        return frozenset({"cpu"})
+    if not torch.cuda.is_available():
+        return frozenset()
+    from numba import cuda
+
+    return frozenset({"cuda"}) if cuda.is_available() else frozenset()
+
+
+def arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
+    """The same memory, as NumPy arrays."""
+    return [t.detach().numpy() for t in tensors]
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile for the CPU at the first call, without the interpreter's lock, kept on disk.
+
+    Sums may be contracted to fused multiply-adds, nothing else is reordered.
+    """
+    from numba import njit
+
+    options = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no place on disk can be written
+        return njit(**options)(function)
+
+
+def spread(run: Callable[[int, int], Any], n: int, grain: int) -> list[Any]:
+    """Call ``run(start, stop)`` on parts of ``range(n)``, in as many threads as torch uses.
+
+    Args:
+        run: Releases the interpreter's lock.
+        n: Number of items.
+        grain: Smallest number of items worth a thread; parts start at its multiples.
+
+    Returns:
+        What the calls returned, in order.
+    """
+    threads = min(torch.get_num_threads(), n // grain)
+    if threads <= 1:
+        return [run(0, n)]
+    if threads not in _pools:
+        _pools[threads] = ThreadPoolExecutor(threads, "tensornet-kernel")
+    step = -(-n // (threads * grain)) * grain
+    parts = [
+        _pools[threads].submit(run, start, min(start + step, n)) for start in range(0, n, step)
+    ]
+    return [part.result() for part in parts]
+
+
+def launch(kernel: Any, size: int, *args: Tensor | int) -> None:
+    """Start a CUDA kernel over `size` items on torch's current stream.
+
+    Args:
+        kernel: Loops over its items in strides of the grid, so that any grid is right.
+        size: Number of items.
+        args: Tensors become flat arrays.
+    """
+    if simulated():
+        flat = [a.detach().view(-1).numpy() if isinstance(a, Tensor) else a for a in args]
+        kernel[1, 4](*flat)
+        return
+    from numba import cuda
+
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    with torch.cuda.device(tensors[0].device):
+        stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
+        flat = [
+            cuda.as_cuda_array(a.detach().view(-1), sync=False) if isinstance(a, Tensor) else a
+            for a in args
+        ]
+        kernel[min(-(-size // 256), 65535), 256, stream](*flat)

@@ -1,0 +1,397 @@
+"""Kernels: one signature, several implementations, chosen by where the tensors are.
+
+A kernel is a pure function of tensors, defined by a *reference* in torch. An *offer* is a faster
+implementation for a device and some dtypes; its module is imported at its first call. The last
+offer that fits is the one that runs. Derivatives are written once per kernel, in terms of kernels
+and torch, so that derivatives of derivatives come by themselves.
+
+The axes of a kernel are said in one line, ``"n r, r d q, n<d, =m -> n q"``: a letter is the size of
+an axis, ``n<d`` a vector of n whole numbers from 0 to d - 1, ``=m`` a plain number, and on the
+right a sum ``a+b`` is allowed. From it come the checks, the shape under `torch.compile` and the
+inputs of the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec
+
+import torch
+from torch import Tensor
+
+from tensornet import _check
+
+P = ParamSpec("P")
+Run = Callable[..., Tensor]
+Vjp = Callable[..., tuple[Tensor | None, ...]]
+
+_KERNELS: dict[str, Kernel[Any]] = {}
+_LIBRARY = torch.library.Library("tensornet", "FRAGMENT")
+_forced: str | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One implementation: where it runs and where its code is.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or ``"any"``.
+        at: ``"package.module:function"``, imported at the first call.
+        dtypes: What it takes; an empty tuple means everything.
+    """
+
+    device: str
+    at: str
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    _loaded: dict[str, Run] = field(default_factory=dict, repr=False, compare=False)
+
+    def load(self) -> Run:
+        """Import the implementation.
+
+        Returns:
+            The function that runs.
+        """
+        if self.at not in self._loaded:
+            module, function = self.at.split(":")
+            found = getattr(importlib.import_module(module), function)
+            self._loaded[self.at] = found.reference if isinstance(found, Kernel) else found
+        return self._loaded[self.at]
+
+    def obstacle(self, device: str, dtype: torch.dtype) -> str | None:
+        """Say why this offer cannot run here.
+
+        Args:
+            device: Type of the device of the tensors.
+            dtype: Their dtype.
+
+        Returns:
+            The reason in words, or none when it can run.
+        """
+        if self.dtypes and dtype not in self.dtypes:
+            return f"not for {dtype}"
+        if self.device == "any":
+            return None
+        if self.device == "cuda":
+            from tensornet.kernels import _bridge
+
+            if device in _bridge.devices():
+                return None
+            return "no GPU, and NUMBA_ENABLE_CUDASIM is off"
+        return None if self.device == device else f"not for {device}"
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The axes of a kernel, read from its line."""
+
+    inputs: tuple[tuple[str, ...], ...]
+    below: tuple[str | None, ...]  # the letter that bounds whole numbers
+    plain: tuple[bool, ...]
+    output: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def read(cls, line: str) -> _Axes:
+        left, right = line.split("->")
+        words = [w.strip() for w in left.split(",")]
+        return cls(
+            tuple(tuple(w.partition("<")[0].removeprefix("=").split()) for w in words),
+            tuple(w.partition("<")[2] or None for w in words),
+            tuple(w.startswith("=") for w in words),
+            tuple(tuple(w.split("+")) for w in right.split()),
+        )
+
+    def bind(self, args: tuple[Any, ...]) -> dict[str, Any]:
+        """The size of each letter; sizes that disagree are left to `agree`."""
+        bound: dict[str, Any] = {}
+        for x, letters in zip(args, self.inputs, strict=True):
+            bound.update(zip(letters, x.shape if isinstance(x, Tensor) else (x,), strict=True))
+        return bound
+
+    def agree(self, args: tuple[Any, ...]) -> bool:
+        bound: dict[str, Any] = {}
+        first: Tensor | None = None
+        for x, letters, below, plain in zip(args, self.inputs, self.below, self.plain, strict=True):
+            if plain:
+                if type(x) is not int and not isinstance(x, torch.SymInt):
+                    return False
+                if x < 0:
+                    return False
+                continue
+            if not isinstance(x, Tensor) or x.ndim != len(letters):
+                return False
+            for letter, size in zip(letters, x.shape, strict=True):
+                if bound.setdefault(letter, size) != size:
+                    return False
+            first = x if first is None else first
+            if x.device != first.device or x.dtype != (torch.int64 if below else first.dtype):
+                return False
+        return first is not None and (first.is_floating_point() or first.is_complex())
+
+    def shape(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        bound = self.bind(args)
+        return tuple(sum(bound[letter] for letter in axis) for axis in self.output)
+
+
+class Kernel(Generic[P]):
+    """One signature with several implementations, the last offer that fits first.
+
+    Made by `kernel`. Call it like the function it wraps.
+    """
+
+    def __init__(self, reference: Callable[P, Tensor], axes: str) -> None:
+        update_wrapper(self, reference)
+        self.name = reference.__name__
+        self.reference = reference
+        self.axes = _Axes.read(axes)
+        self.cases: dict[str, Mapping[str, int]] = {}
+        self.offers = {"reference": Offer("any", f"{reference.__module__}:{self.name}", ())}
+        self._signature = inspect.signature(reference)
+        self._chosen: dict[tuple[str, torch.dtype, str | None], Run] = {}
+        if self.name in _KERNELS:
+            raise RuntimeError(
+                f"kernel `{self.name}` is already defined. Was its module imported under two names?"
+            )
+        _KERNELS[self.name] = self
+        schema = torch.library.infer_schema(reference, mutates_args=())
+        _LIBRARY.define(self.name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+        _LIBRARY.impl(self.name, self._run, "CompositeExplicitAutograd")
+        torch.library.register_fake(
+            f"tensornet::{self.name}",
+            lambda *args: _first(args).new_empty(self.axes.shape(args)),
+            lib=_LIBRARY,
+        )
+        self.operator = getattr(torch.ops.tensornet, self.name).default
+
+    def offer(
+        self,
+        name: str,
+        *,
+        device: str,
+        at: str,
+        dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64),
+    ) -> None:
+        """Add an implementation.
+
+        It is called with contiguous tensors of one dtype on one device, none of them empty, and
+        gives a new tensor.
+
+        Args:
+            name: What `use` calls it.
+            device: ``"cpu"``, ``"cuda"`` or ``"any"``.
+            at: ``"package.module:function"``.
+            dtypes: What it takes; an empty tuple means everything.
+        """
+        self.offers[name] = Offer(device, at, dtypes)
+        self._chosen.clear()
+
+    def case(self, name: str, **sizes: int) -> None:
+        """Add sizes that the contract of the kernel is tested at.
+
+        Args:
+            name: What the test is called.
+            sizes: The size of each letter of the axes.
+        """
+        self.cases[name] = sizes
+
+    def inputs(
+        self, case: str, dtype: torch.dtype, seed: int, device: str = "cpu"
+    ) -> tuple[Any, ...]:
+        """Make inputs of the sizes of a case, numbers between -1 and 1.
+
+        Args:
+            case: One of `cases`.
+            dtype: Of the numbers.
+            seed: Of the random numbers.
+            device: Where to put them.
+
+        Returns:
+            One argument per parameter.
+        """
+        rng = torch.Generator().manual_seed(seed)
+        sizes = self.cases[case]
+        made: list[Any] = []
+        for letters, below, plain in zip(
+            self.axes.inputs, self.axes.below, self.axes.plain, strict=True
+        ):
+            shape = [sizes[letter] for letter in letters]
+            if plain:
+                made.append(shape[0])
+            elif below:
+                made.append(torch.randint(sizes[below], shape, generator=rng).to(device))
+            else:
+                numbers = torch.rand(shape, generator=rng, dtype=dtype) * 2 - 1
+                made.append(numbers.to(device))
+        return tuple(made)
+
+    def vjp(self, function: Vjp) -> Vjp:
+        """Register the derivative: ``function(needs, g, *inputs)`` gives one gradient per input.
+
+        Args:
+            function: Written in terms of kernels and torch. ``needs[k]`` says whether input k
+                needs one; give none where not.
+
+        Returns:
+            The function itself.
+        """
+
+        def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.save_for_backward(*(x for x in inputs if isinstance(x, Tensor)))
+            ctx.plain = [None if isinstance(x, Tensor) else x for x in inputs]
+
+        def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+            saved = iter(ctx.saved_tensors)
+            inputs = [next(saved) if x is None else x for x in ctx.plain]
+            return function(ctx.needs_input_grad, g, *inputs)
+
+        torch.library.register_autograd(
+            f"tensornet::{self.name}", backward, setup_context=keep, lib=_LIBRARY
+        )
+        return function
+
+    def choose(self, device: str, dtype: torch.dtype) -> str:
+        """Name the offer that would run.
+
+        Args:
+            device: Type of the device of the tensors.
+            dtype: Their dtype.
+
+        Returns:
+            A key of `offers`.
+        """
+        able = {n: o for n, o in self.offers.items() if o.obstacle(device, dtype) is None}
+        if _forced in able:
+            return str(_forced)
+        return [n for n in able if able[n].device in ("any", device)][-1]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if kwargs:
+            args = self._signature.bind(*args, **kwargs).args  # type: ignore[assignment]
+        if not torch.compiler.is_compiling():
+            if not self.axes.agree(args):
+                self._refuse(args)
+            if torch._C._functorch.peek_interpreter_stack() is not None:
+                return self.reference(*args, **kwargs)  # torch.func sees through torch only
+        return self.operator(*args)  # type: ignore[no-any-return]
+
+    def _run(self, *args: Any) -> Tensor:
+        x = _first(args)
+        if any(isinstance(a, Tensor) and a.numel() == 0 for a in args):
+            return x.new_zeros(self.axes.shape(args))  # an empty sum
+        key = (x.device.type, x.dtype, _forced)
+        run = self._chosen.get(key)
+        if run is None:
+            run = self._chosen[key] = self._load(*key[:2])
+        return run(*(a.contiguous() if isinstance(a, Tensor) else a for a in args))
+
+    def _load(self, device: str, dtype: torch.dtype) -> Run:
+        name = self.choose(device, dtype)
+        if name == "reference" and device == "cuda" and _forced is None:
+            wanted = [o for o in self.offers.values() if o.device == "cuda" and dtype in o.dtypes]
+            if wanted:
+                warnings.warn(
+                    f"kernel `{self.name}` runs its torch reference on the GPU: Numba finds none.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        return self.offers[name].load()
+
+    def _refuse(self, args: tuple[Any, ...]) -> None:
+        """Find what is wrong and say it."""
+        tensors: dict[str, Any] = {}
+        specs: dict[str, tuple[Any, str]] = {}
+        for name, x, letters, below, plain in zip(
+            self._signature.parameters,
+            args,
+            self.axes.inputs,
+            self.axes.below,
+            self.axes.plain,
+            strict=True,
+        ):
+            if plain:
+                _check.at_least(self.name, 0, **{name: x})
+                continue
+            if not below:
+                tensors[name] = x
+            elif not isinstance(x, Tensor) or x.dtype != torch.int64:
+                got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+                raise TypeError(f"`{self.name}({name}=...)` must hold torch.int64. Got {got}.")
+            specs[name] = (x, " ".join(letters))
+        _check.one_kind(self.name, **tensors)
+        _check.shapes(self.name, **specs)
+        device = next(iter(tensors.values())).device
+        for name, (x, _) in specs.items():
+            if x.device != device:
+                raise ValueError(f"`{self.name}({name}=...)` must be on {device}. Got {x.device}.")
+
+
+def kernel(axes: str) -> Callable[[Callable[P, Tensor]], Kernel[P]]:
+    """Make a kernel of a reference.
+
+    Args:
+        axes: What the axes of the arguments and of the result are, as in ``"n, m r -> n r"``.
+
+    Returns:
+        A decorator for the reference: a pure function of tensors, written from the definition.
+    """
+    return lambda reference: Kernel(reference, re.sub(r"\s+", " ", axes))
+
+
+def kernels() -> tuple[Kernel[Any], ...]:
+    """All kernels, by name.
+
+    Returns:
+        The kernels.
+    """
+    return tuple(_KERNELS[name] for name in sorted(_KERNELS))
+
+
+@contextlib.contextmanager
+def use(name: str) -> Iterator[None]:
+    """Prefer the implementation called `name` wherever it can run, in the whole process.
+
+    Args:
+        name: An offer, as ``"reference"``, ``"numba_cpu"`` or ``"numba_cuda"``.
+
+    Raises:
+        ValueError: If no kernel has an offer of that name.
+
+    Examples:
+        >>> with use("reference"):
+        ...     pass
+    """
+    global _forced  # no ContextVar: autograd's threads would not see it
+    known = sorted({n for k in kernels() for n in k.offers} | {"reference"})
+    _check.one_of("use", known, name=name)
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def table() -> str:
+    """Tell what would run for each kernel, device and dtype.
+
+    Returns:
+        One line per kernel.
+    """
+    lines = []
+    for k in kernels():
+        for device in ("cpu", "cuda"):
+            said = {}
+            for dtype in (torch.float32, torch.float64, torch.complex128):
+                said[str(dtype).removeprefix("torch.")] = k.choose(device, dtype)
+            words = ", ".join(f"{dtype} {name}" for dtype, name in said.items())
+            lines.append(f"{k.name:<20} {device:<5} {words}")
+    return "\n".join(lines)
+
+
+def _first(args: tuple[Any, ...]) -> Tensor:
+    return next(a for a in args if isinstance(a, Tensor))
