@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
+from tensornet.formats.cp import CP
 from tensornet.formats.decomposition import Decomposition
 from tensornet.formats.tucker import Tucker, largest_ranks
-from tensornet.formats.tucker_truncation import Truncation, leading, multiplied, sequential
+from tensornet.formats.tucker_canonical import truncated_canonical
+from tensornet.formats.tucker_truncation import (
+    Truncation,
+    improved,
+    multiplied,
+    relative_error,
+    sequential,
+)
 from tensornet.linalg import truncate
 from tensornet.linalg.mode_product import mode_multiplied, unfolded
 
@@ -19,7 +27,7 @@ METHODS = ("auto", "gram", "svd", "randomized")
 
 
 def tucker(
-    x: Tensor,  # (d_1, ..., d_n)
+    x: Tensor | CP,  # (d_1, ..., d_n)
     *,
     ranks: int | Sequence[int] | None = None,
     tolerance: float | None = None,
@@ -32,8 +40,12 @@ def tucker(
     that of the best approximation of these ranks, and mostly within a few thousandths of it. Every
     sweep of higher-order orthogonal iteration brings it closer.
 
+    Of a sum of outer products (`CP`) no entry is computed: the factors, with columns as long as
+    their terms, are reduced to what matters of their column spaces, and the small core that is
+    left is truncated.
+
     Args:
-        x: Real or complex tensor. Half precision is computed in float32.
+        x: Real or complex tensor, or a `CP`. Half precision is computed in float32.
         ranks: Largest rank of each mode; one number is for all modes and stops at what a mode can
             have. ``None`` leaves the ranks to the tolerance.
         tolerance: Largest Frobenius error, relative to the norm. The ranks are the smallest ones
@@ -47,7 +59,10 @@ def tucker(
     Returns:
         The format, with orthonormal factors, in the dtype of `x`. The relative error is the true
         one, from the difference of squared norms where that is accurate and else from the dense
-        difference. ``converged`` says whether the tolerance was reached; without one, always.
+        difference. For a `CP` it joins the error of the small core with what the reduction of the
+        factors dropped: that is computed up to 2000 terms, and beyond bounded from above where it
+        cannot be neglected; the message then says "at most". ``converged`` says whether the
+        tolerance was reached; without one, always.
 
     Raises:
         TypeError: If `x` is no floating or complex tensor.
@@ -72,12 +87,15 @@ def tucker(
     _check.one_of("tucker", METHODS, method=method)
     _check.tolerance("tucker", tolerance=tolerance)
     _check.at_least("tucker", 0, sweeps=sweeps)
+    if isinstance(x, CP):
+        return _canonical(x, ranks, tolerance, method, sweeps)
     norm = _norm(x)
     limits = _limits(x.shape, ranks)
     if x.dtype in (torch.float16, torch.bfloat16):
         found = tucker(x.float(), ranks=ranks, tolerance=tolerance, method=method, sweeps=sweeps)
         value = found.value.to(x.dtype)
-        error = _explicit(x.detach().float(), value.detach().to(torch.float32), norm)
+        difference = value.detach().to(torch.float32).to_dense() - x.detach().float()
+        error = float(torch.linalg.vector_norm(difference)) / norm if norm else 0.0
         return _told(value, error, tolerance, sweeps)
     if norm == 0:
         sizes = [1 if ranks is None else r for r in limits]
@@ -89,15 +107,13 @@ def tucker(
         unit = x.detach() if scale == 1 else x.detach() / scale
         allowed = _allowed(ranks, tolerance, x.dtype) * norm / scale
         cut = sequential(unit, limits, allowed, method=method, ranked=ranks is not None)
-        bases = cut.bases
-        core = cut.core
         for _ in range(sweeps):
-            core, bases = _sweep(unit, bases, cut.modes)
-        error = _error(unit, core, bases, norm / scale)
+            cut = improved(unit, cut)
+        error = relative_error(unit, cut, norm / scale)
     if x.requires_grad:
         value = _with_derivative(x, cut, sweeps)
     else:
-        value = Tucker(core if scale == 1 else core * scale, tuple(bases))
+        value = Tucker(cut.core if scale == 1 else cut.core * scale, cut.bases)
     return _told(value, error, tolerance, sweeps)
 
 
@@ -155,60 +171,51 @@ def _allowed(
     return max(tolerance or 0.0, 20 * torch.finfo(dtype).eps)
 
 
-def _sweep(
-    x: Tensor, bases: Sequence[Tensor], modes: Sequence[int]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Improve every basis in turn, the others held: higher-order orthogonal iteration."""
-    found = list(bases)
-    for k in modes:
-        y = x
-        for j in sorted(modes, key=lambda j: found[j].shape[1] / found[j].shape[0]):
-            if j != k:
-                y = mode_multiplied(y, found[j].mH, j)
-        found[k], _ = leading(y, k, found[k].shape[1], 0.0, "auto")
-    return mode_multiplied(y, found[k].mH, k), tuple(found)
-
-
-def _error(x: Tensor, core: Tensor, bases: Sequence[Tensor], norm: float) -> float:
-    """Give the relative error; by the difference of squares where that is accurate."""
-    kept = float(torch.linalg.vector_norm(core))
-    square = (norm - kept) * (norm + kept) / (norm * norm)
-    if square > 1e6 * torch.finfo(x.dtype).eps:
-        return math.sqrt(square)
-    return _explicit(x, Tucker(core, tuple(bases)), norm)
-
-
-def _explicit(x: Tensor, value: Tucker, norm: float) -> float:
-    difference = value.to_dense().sub_(x)
-    return float(torch.linalg.vector_norm(difference)) / norm
-
-
 def _with_derivative(x: Tensor, cut: Truncation, sweeps: int) -> Tucker:
     """Repeat the truncation at the ranks found, with autograd through the subspaces."""
-    y = x
-    bases = list(cut.bases)
+    y, bases = x, list(cut.bases)
     for k in cut.modes:
-        r = bases[k].shape[1]
-        bases[k] = truncate(unfolded(y, k), rank=r).left
+        bases[k] = truncate(unfolded(y, k), rank=cut.core.shape[k]).left
         y = mode_multiplied(y, bases[k].mH, k)
-    for _ in range(sweeps):
-        for k in cut.modes:
-            r = bases[k].shape[1]
-            others = [x.new_zeros(0) if j == k else b.mH for j, b in enumerate(bases)]
-            y = x
-            for j in cut.modes:
-                if j != k:
-                    y = mode_multiplied(y, others[j], j)
-            bases[k] = truncate(unfolded(y, k), rank=r).left
+    for k in cut.modes * sweeps:
+        y = multiplied(x, [None if j == k else b.mH for j, b in enumerate(bases)])
+        bases[k] = truncate(unfolded(y, k), rank=cut.core.shape[k]).left
     return Tucker(multiplied(x, [b.mH for b in bases]), tuple(bases))
 
 
+def _canonical(
+    x: CP,
+    ranks: int | Sequence[int] | None,
+    tolerance: float | None,
+    method: str,
+    sweeps: int,
+) -> Decomposition[Tucker]:
+    parts = dict(enumerate(x.factors)) | ({} if x.weights is None else {-1: x.weights})
+    for k, part in parts.items():
+        _check.dense("tucker", "x.weights" if k < 0 else f"x.factors[{k}]", part)
+    factors, weights = x.factors, x.weights
+    dtype = factors[0].dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        factors = tuple(f.float() for f in factors)
+        weights = None if weights is None else weights.float()
+    limits = _limits(x.shape, ranks)
+    allowed = _allowed(ranks, tolerance, factors[0].dtype)
+    if ranks is not None:
+        limits = [min(r, x.rank) for r in limits]
+    core, bases, error, bound = truncated_canonical(
+        factors, weights, limits, allowed, method=method, sweeps=sweeps, ranked=ranks is not None
+    )
+    value = Tucker(core.to(dtype), tuple(b.to(dtype) for b in bases))
+    return _told(value, error, tolerance, sweeps, bound=bound)
+
+
 def _told(
-    value: Tucker, error: float, tolerance: float | None, sweeps: int
+    value: Tucker, error: float, tolerance: float | None, sweeps: int, *, bound: bool = False
 ) -> Decomposition[Tucker]:
     converged = tolerance is None or error <= tolerance
     after = f" after {sweeps} sweeps" if sweeps else ""
-    message = f"Relative error {error:.1e} at ranks {value.ranks}{after}" + (
+    most = "at most " if bound else ""
+    message = f"Relative error {most}{error:.1e} at ranks {value.ranks}{after}" + (
         "." if converged else f", above the tolerance {tolerance:.1e}: allow higher ranks."
     )
     return Decomposition(value, error, converged, message, sweeps, 0)

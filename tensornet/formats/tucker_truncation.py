@@ -176,6 +176,7 @@ def bases_with_derivative(
     sides: Sequence[Tensor],
     ranks: Sequence[int],
     modes: Sequence[int],
+    method: str = "svd",
 ) -> list[Tensor]:
     r"""Find the bases of a sequential truncation again, with their derivatives.
 
@@ -188,27 +189,60 @@ def bases_with_derivative(
         projected: P_j^H A_j for each mode.
         sides: A_j for each mode.
         ranks: Rank of each mode.
-        modes: The order of the modes.
+        modes: The modes in the order in which they are done, once or several times.
+        method: As for `tensornet.linalg.truncate`.
     """
     standing = list(projected)
     bases = list(sides)
     for k in modes:
         matrix = unfolding(k, [sides[j] if j == k else z for j, z in enumerate(standing)])
-        bases[k] = truncate(matrix, rank=ranks[k], method="svd").left
+        bases[k] = truncate(matrix, rank=ranks[k], method=method).left
         standing[k] = bases[k].mH @ sides[k]
     return bases
 
 
-def multiplied(core: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Multiply every mode of a tensor by a matrix.
+def multiplied(core: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """Multiply the modes of a tensor by matrices, those that shrink most first.
 
     Args:
         core: The tensor.
-        matrices: One for each mode.
+        matrices: One for each mode, or ``None`` where nothing is to be done.
     """
-    for k, matrix in enumerate(matrices):
+    chosen = [(k, matrix) for k, matrix in enumerate(matrices) if matrix is not None]
+    for k, matrix in sorted(chosen, key=lambda pair: pair[1].shape[0] / pair[1].shape[1]):
         core = mode_multiplied(core, matrix, k)
     return core
+
+
+def improved(x: Tensor, cut: Truncation) -> Truncation:
+    """Improve every basis in turn, the others held: a sweep of orthogonal iteration.
+
+    Args:
+        x: The tensor.
+        cut: What is known.
+    """
+    bases, y = list(cut.bases), x
+    for k in cut.modes:
+        y = multiplied(x, [None if j == k else b.mH for j, b in enumerate(bases)])
+        bases[k], _ = leading(y, k, bases[k].shape[1], 0.0, "auto")
+    last = cut.modes[-1]
+    return Truncation(mode_multiplied(y, bases[last].mH, last), tuple(bases), cut.modes)
+
+
+def relative_error(x: Tensor, cut: Truncation, norm: float) -> float:
+    """Give the relative error; by the difference of squared norms where that is accurate.
+
+    Args:
+        x: The tensor.
+        cut: Its truncation, with orthonormal bases.
+        norm: The norm of the tensor.
+    """
+    kept = float(torch.linalg.vector_norm(cut.core))
+    square = (norm - kept) * (norm + kept) / (norm * norm)
+    if square > 1e6 * torch.finfo(x.dtype).eps:
+        return math.sqrt(square)
+    difference = multiplied(cut.core, cut.bases).sub_(x)
+    return float(torch.linalg.vector_norm(difference)) / norm
 
 
 def truncated_core(
@@ -241,9 +275,8 @@ def truncated_core(
         return cut.core * scale, tuple(bases)
 
     def unfolding(k: int, sides: list[Tensor]) -> Tensor:
-        inner = list(sides)
-        inner[k] = torch.eye(core.shape[k], dtype=core.dtype, device=core.device)
-        return sides[k] @ unfolded(multiplied(core, inner), k)
+        others = [None if j == k else side for j, side in enumerate(sides)]
+        return sides[k] @ unfolded(multiplied(core, others), k)
 
     projected = [pair.Q.mH @ f for pair, f in zip(pairs, factors, strict=True)]
     bases = bases_with_derivative(unfolding, projected, factors, cut.core.shape, cut.modes)
