@@ -3,6 +3,7 @@
 from tensornet.formats.chebyshev_tucker import ChebyshevTucker as ChebyshevTucker
 from tensornet.formats.cp import CP as CP
 from tensornet.formats.cp_fit import cp as cp
+from tensornet.formats.cross import cross as cross
 from tensornet.formats.decomposition import Decomposition as Decomposition
 from tensornet.formats.format import Format as Format
 from tensornet.formats.format import load as load

@@ -1,0 +1,245 @@
+"""The course of a cross approximation: pivots bond by bond, looks at the whole, a final test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tensornet.formats.cross_entries import BudgetError, Entries, Integers, Numbers
+from tensornet.formats.cross_pivots import Bond, ChainBond, LeafBond
+from tensornet.formats.cross_search import Reals, Sampler, ascend, evaluate, spread
+from tensornet.formats.cross_tree import Tree
+
+# Points of the final test, which are never used for pivots.
+HELD = 200
+# Points at which the whole is looked at between rounds of pivots.
+LOOKS = 24
+# Walks to large entries, and to large residuals in each round, where entries differ a lot.
+WALKS = 8
+# A median entry this far below the largest one says that they do.
+PEAKED = 1e-2
+ROUNDS = 40
+
+
+@dataclass
+class Outcome:
+    """A train, and the points at which it was compared with the black box.
+
+    Args:
+        cores: The train.
+        seen: Points used for pivots or searches, (n, d).
+        held: Points never used for pivots, (n, d).
+        weights: By which means over the held points are means over all indices.
+        reason: Why no more pivots were taken; empty if all tests were passed.
+        n_sweeps: Sweeps over all bonds.
+    """
+
+    cores: list[Numbers]
+    seen: Integers
+    held: Integers
+    weights: Reals
+    reason: str
+    n_sweeps: int
+
+
+def errors(
+    entries: Entries,
+    cores: list[Numbers],
+    points: Integers,
+    weights: Reals,
+) -> tuple[float, Reals]:
+    """Estimate the Frobenius error relative to the norm, and give the residuals at the points.
+
+    Args:
+        entries: The black box.
+        cores: A train.
+        points: Indices (n, d).
+        weights: Their weights, as `Sampler.draw` gives them.
+
+    Returns:
+        The estimate and the absolute residuals (n,).
+    """
+    rms = Sampler(cores).rms
+    rest = np.abs(entries(points) - evaluate(cores, points))
+    scale = float(rest.max())
+    if scale == 0:
+        return 0.0, rest
+    mean = scale * float(np.sqrt(np.mean(weights * (rest / scale) ** 2)))
+    return (mean / rms if rms > 0 else np.inf), rest
+
+
+@dataclass
+class Growth:
+    """One run.
+
+    Args:
+        entries: The black box.
+        tolerance: Relative error to reach, above round-off.
+        most: Largest number of pivots of a bond.
+        floor: Residuals below this part of the largest entry are round-off.
+        generator: Source of all draws.
+        starts: Points that must become pivots, (n, d).
+    """
+
+    entries: Entries
+    tolerance: float
+    most: int
+    floor: float
+    generator: np.random.Generator
+    starts: Integers
+    n_sweeps: int = 0
+    peaked: bool = False
+    sharpness: float = 0.3  # threshold of a bond over tolerance times largest entry
+    cores: list[Numbers] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        d = len(self.entries.shape)
+        self.points: Integers = np.zeros((0, d), np.int64)  # looked at, with their weights
+        self.weights: Reals = np.zeros(0)
+        self.ends: set[bytes] = set()
+
+    def run(self) -> Outcome:
+        """Take pivots until the tests are passed or nothing more can be done."""
+        reason = ""
+        try:
+            self._begin()
+            for _ in range(ROUNDS):
+                reason = self._round()
+                if reason != "again":
+                    break
+        except BudgetError:
+            reason = "the allowed evaluations are used up"
+        return self._outcome(reason)
+
+    def threshold(self) -> float:
+        """Residual below which a bond is left as it is."""
+        return max(self.sharpness * self.tolerance, self.floor) * self.entries.largest
+
+    def _begin(self) -> None:
+        """Find large entries, and begin with the crosses through them."""
+        entries, generator = self.entries, self.generator
+        points = np.concatenate([self.starts, spread(entries.shape, 8, generator)])
+        sizes = np.abs(entries(points))
+        order = np.argsort(-sizes, kind="stable")
+        best, _ = ascend(entries, points[order[0]], None, 3, generator, self.ends)
+        if entries.largest == 0:
+            best = self._anything()
+        self.tree = Tree(entries, best, self.most)
+        self.bonds: list[Bond] = []
+        for k in range(self.tree.order):
+            if k > 0:
+                self.bonds.append(ChainBond(self.tree, k, self.most))
+            self.bonds.append(LeafBond(self.tree, k, self.most))
+        self.cores = self.tree.cores()
+        self.peaked = bool(np.median(sizes) <= PEAKED * entries.largest)
+        for point in self.starts:
+            self.tree.insert(point, self.threshold())
+        for point in points[order[1:3]]:
+            self.tree.insert(point, self.threshold())
+        if self.peaked:
+            for point in spread(entries.shape, WALKS // 2, generator):
+                end, _ = ascend(entries, point, None, 3, generator, self.ends)
+                self.tree.insert(end, self.threshold())
+
+    def _anything(self) -> Integers:
+        """Look for an entry that is not zero where the first samples all were."""
+        points = spread(self.entries.shape, 16 * WALKS, self.generator)
+        self.entries(points)
+        for point in points[:WALKS]:
+            if self.entries.largest == 0:
+                ascend(self.entries, point, None, 2, self.generator, self.ends)
+        return self.entries.where
+
+    def _round(self) -> str:
+        """Take pivots until no bond asks for one, then look at the whole."""
+        before = self.tree.size()
+        self._sweeps()
+        grown = self.tree.size() > before
+        self.cores = self.tree.cores()
+        sampler = Sampler(self.cores)
+        if self.entries.largest == 0:
+            return ""
+        self._look(*sampler.draw(LOOKS, self.generator))
+        size, rest = self._error()
+        points, found = self._walks(rest)
+        if max(size, found.max() / self.entries.largest) <= 0.7 * self.tolerance:
+            held, weights = sampler.draw(HELD, self.generator)
+            self.held, self.held_weights = held, weights
+            error, away = errors(self.entries, self.cores, held, weights)
+            if max(error, away.max() / self.entries.largest) <= self.tolerance:
+                return ""
+            # What has been used to decide where to go on is no longer independent.
+            del self.held, self.held_weights
+            self._look(held, weights)
+            size, rest = self._error()
+            points = np.concatenate([points, self.points])
+            found = np.concatenate([found, rest])
+        return self._improve(size, points, found, grown)
+
+    def _improve(self, size: float, points: Integers, found: Reals, grown: bool) -> str:
+        before = self.tree.size()
+        for at in np.argsort(-found, kind="stable")[:3]:
+            if found[at] > self.threshold():
+                self.tree.insert(points[at], self.threshold())
+        if self.tree.size() > before and size <= self.tolerance:
+            return "again"
+        low = self.sharpness * self.tolerance <= self.floor
+        if low and not grown and self.tree.size() == before:
+            capped = any(bond.capped() for bond in self.bonds)
+            return "the largest rank is reached" if capped else "no pivot makes it smaller"
+        if all(bond.capped() for bond in self.bonds if isinstance(bond, ChainBond)):
+            return "the largest rank is reached"
+        goal = 0.7 * self.tolerance / max(size, found.max() / self.entries.largest)
+        self.sharpness *= min(max(goal, 0.2), 0.7)
+        return "again"
+
+    def _sweeps(self) -> None:
+        """Visit the bonds there and back until none takes a pivot."""
+        while True:
+            before = self.tree.size()
+            for bond in self.bonds[:: 1 if self.n_sweeps % 2 == 0 else -1]:
+                bond.search(self.generator, self.threshold())
+            self.n_sweeps += 1
+            if self.tree.size() == before:
+                return
+            if self.n_sweeps % 4 == 0:
+                self.cores = self.tree.cores()
+            if self.n_sweeps == 4:  # how the typical entry compares with the largest
+                typical = 3 * Sampler(self.cores).rms / max(self.entries.largest, 1e-300)
+                self.sharpness = min(max(typical, 0.1), 0.3)
+
+    def _look(self, points: Integers, weights: Reals) -> None:
+        self.entries(points)
+        self.points = np.concatenate([self.points, points])
+        self.weights = np.concatenate([self.weights, weights])
+
+    def _error(self) -> tuple[float, Reals]:
+        return errors(self.entries, self.cores, self.points, self.weights)
+
+    def _walks(self, rest: Reals) -> tuple[Integers, Reals]:
+        """Walk to large residuals from the worst points and from new ones."""
+        worst = self.points[np.argsort(-rest, kind="stable")[:1]]
+        more = spread(self.entries.shape, WALKS // 2, self.generator)
+        more = more if self.peaked else more[:3]
+        ends = [
+            ascend(
+                self.entries, point, self._predict, 1 if self.peaked else 2, self.generator,
+                set(), thin=not self.peaked,
+            )[0]
+            for point in np.concatenate([worst, more, self.starts])
+        ]  # fmt: skip
+        points = np.concatenate([np.stack(ends), self.points])
+        return points, np.abs(self.entries(points) - self._predict(points))
+
+    def _predict(self, points: Integers) -> Numbers:
+        return evaluate(self.cores, points)
+
+    def _outcome(self, reason: str) -> Outcome:
+        if not hasattr(self, "held"):
+            self.held, self.held_weights = Sampler(self.cores).draw(HELD, self.generator)
+        seen = np.concatenate([self.points, self.entries.where[None]])
+        return Outcome(
+            self.cores, seen, self.held, self.held_weights, reason.replace("again", "no end"),
+            self.n_sweeps,
+        )  # fmt: skip

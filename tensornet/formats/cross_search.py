@@ -1,0 +1,158 @@
+"""Points at which a cross approximation is looked at: starts, ascents, random samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensornet.formats.cross_entries import Entries, Integers, Numbers
+
+Reals = NDArray[np.float64]
+# Fibres longer than this are searched from coarse to fine.
+LONG = 128
+# Entries of a fibre that a thin walk looks at.
+THIN = 7
+
+
+def spread(
+    shape: tuple[int, ...],
+    n: int,
+    generator: np.random.Generator,
+) -> Integers:  # (2 n, d)
+    """Draw n points, spread evenly over each mode, and their mirror images.
+
+    Args:
+        shape: Sizes of the modes.
+        n: Number of points before mirroring.
+        generator: Source of the draw.
+    """
+    sizes = np.array(shape)
+    strata = np.stack([generator.permutation(n) for _ in shape], 1)
+    first = ((strata + generator.random(strata.shape)) / n * sizes).astype(np.int64)
+    first = np.minimum(first, sizes - 1)
+    return np.stack([first, sizes - 1 - first], 1).reshape(2 * n, len(shape))
+
+
+def ascend(
+    entries: Entries,
+    point: Integers,  # (d,)
+    predict: Callable[[Integers], Numbers] | None,
+    sweeps: int,
+    generator: np.random.Generator,
+    seen: set[bytes],
+    thin: bool = False,
+) -> tuple[Integers, float]:
+    """Walk to a larger absolute value, one mode after the other, to the largest of each fibre.
+
+    Args:
+        entries: The black box.
+        point: Where to begin.
+        predict: What to subtract from the entries, or nothing.
+        sweeps: Largest number of passes over the modes.
+        generator: Order of the modes, and where to go in a fibre of zeros.
+        seen: Ends of earlier walks; a pass that comes to one of them is the last.
+        thin: Whether to look at a few entries of each fibre only, the ends among them.
+
+    Returns:
+        The end of the walk and the absolute value there.
+    """
+    point, size = point.copy(), 0.0
+
+    def sizes(k: int, indices: Integers) -> Reals:
+        fibre = np.repeat(point[None], len(indices), 0)
+        fibre[:, k] = indices
+        values = entries(fibre)
+        return np.abs(values if predict is None else values - predict(fibre))
+
+    for _ in range(sweeps):
+        before = point.copy()
+        for k in generator.permutation(len(point)).tolist():
+            n = entries.shape[k]
+            if thin and n > 2 * THIN:
+                grid = np.unique([0, point[k], n - 1, *generator.integers(0, n, THIN - 3)])
+                point[k], size = _best(sizes(k, grid), grid)
+            else:
+                point[k], size = _largest(partial(sizes, k), n)
+            if size == 0:
+                point[k] = generator.integers(entries.shape[k])
+        if np.array_equal(before, point) or point.tobytes() in seen:
+            break
+    seen.add(point.tobytes())
+    return point, size
+
+
+def _largest(sizes: Callable[[Integers], Reals], n: int) -> tuple[int, float]:
+    low, high = 0, n
+    while high - low > LONG:
+        grid = np.unique(np.linspace(low, high - 1, LONG // 2).astype(np.int64))
+        best = int(sizes(grid).argmax())
+        low, high = int(grid[max(best - 1, 0)]), int(grid[min(best + 1, len(grid) - 1)]) + 1
+    grid = np.arange(low, high)
+    return _best(sizes(grid), grid)
+
+
+def _best(sizes: Reals, grid: Integers) -> tuple[int, float]:
+    best = int(sizes.argmax())
+    return int(grid[best]), float(sizes[best])
+
+
+def evaluate(cores: list[Numbers], indices: Integers) -> Numbers:
+    """Evaluate a train of cores (r, n, r') at indices (n, d)."""
+    row: Numbers = cores[0][0, indices[:, 0]]
+    for k, core in enumerate(cores[1:], 1):
+        row = np.einsum("ta,tab->tb", row, core[:, indices[:, k]].transpose(1, 0, 2))
+    return row[:, 0]
+
+
+class Sampler:
+    """Draws indices half evenly, half with the squared entries of a train as probabilities.
+
+    Even points alone never see a train that is large in a small part of the indices.
+
+    Args:
+        cores: The train.
+    """
+
+    def __init__(self, cores: list[Numbers]) -> None:
+        # Divided by sqrt(n), squared norms are means over the indices; with orthonormal rows from
+        # the right, squares of partial products are marginal probabilities.
+        self.cores: list[Numbers] = []
+        carry = np.ones((1, 1))
+        for core in cores[::-1]:
+            r, n, _ = core.shape
+            matrix = np.tensordot(core, carry, 1).reshape(r, -1) / np.sqrt(n)
+            q, triangle = np.linalg.qr(matrix.conj().T)
+            self.cores.insert(0, q.conj().T.reshape(-1, n, carry.shape[1]))
+            carry = triangle.conj().T
+        self.rms = float(np.abs(carry[0, 0]))  # root of the mean square of all entries
+
+    def draw(self, n: int, generator: np.random.Generator) -> tuple[Integers, Reals]:
+        """Draw points with weights, by which means over draws are means over all indices.
+
+        Args:
+            n: Number of points.
+            generator: Source of the draw.
+
+        Returns:
+            Indices (n, d) and weights (n,).
+        """
+        even = n - n // 2
+        shape = [core.shape[1] for core in self.cores]
+        points = np.stack([generator.integers(0, s, n) for s in shape], 1)
+        if self.rms == 0:
+            return points, np.ones(n)
+        row = np.ones((n - even, 1))
+        for k, core in enumerate(self.cores):
+            rows = np.einsum("ta,amb->tmb", row, core)
+            p = (np.abs(rows) ** 2).sum(2).cumsum(1)
+            at = (p <= generator.random((n - even, 1)) * p[:, -1:]).sum(1)
+            points[even:, k] = np.minimum(at, shape[k] - 1)
+            row = rows[np.arange(n - even), points[even:, k]]
+            size = np.sqrt((np.abs(row) ** 2).sum(1, keepdims=True))
+            row = row / np.where(size > 0, size, 1)
+        unscaled = [core * np.sqrt(s) for core, s in zip(self.cores, shape, strict=True)]
+        density = np.abs(evaluate(unscaled, points)) ** 2  # over the mean
+        return points, 2 / (1 + density)
