@@ -45,7 +45,7 @@ def scale_back(
 
 def log_of(e: Tensor | int, log_scale: Tensor) -> Tensor:
     """Add e ln 2 to a logarithm."""
-    return log_scale + e * _LN2
+    return log_scale + (e.to(log_scale.dtype) if isinstance(e, Tensor) else e) * _LN2
 
 
 def inner(
