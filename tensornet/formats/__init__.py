@@ -10,5 +10,6 @@ from tensornet.formats.format import load as load
 from tensornet.formats.tensor_train import TensorTrain as TensorTrain
 from tensornet.formats.train_matrix import TTMatrix as TTMatrix
 from tensornet.formats.train_rounding import round_train as round_train
+from tensornet.formats.train_svd import tensor_train as tensor_train
 from tensornet.formats.tucker import Tucker as Tucker
 from tensornet.formats.tucker_fit import tucker as tucker
