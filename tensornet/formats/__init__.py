@@ -7,6 +7,10 @@ from tensornet.formats.cross import cross as cross
 from tensornet.formats.decomposition import Decomposition as Decomposition
 from tensornet.formats.format import Format as Format
 from tensornet.formats.format import load as load
+from tensornet.formats.hamiltonians import neighbour_chain as neighbour_chain
+from tensornet.formats.hamiltonians import spin_chain as spin_chain
+from tensornet.formats.hamiltonians import spin_operators as spin_operators
+from tensornet.formats.mps import MPS as MPS
 from tensornet.formats.tensor_train import TensorTrain as TensorTrain
 from tensornet.formats.train_matrix import TTMatrix as TTMatrix
 from tensornet.formats.train_rounding import round_train as round_train

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from tensornet import _check
 from tensornet.formats import train_index, train_parts, train_sweeps
 from tensornet.formats.format import Format
 from tensornet.formats.tensor_train import TensorTrain
+
+if TYPE_CHECKING:
+    from tensornet.formats.mps import MPS
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,6 +280,17 @@ class TTMatrix(Format):
             for a, c in zip(self.cores, x.cores, strict=True)
         ]
         return TensorTrain(tuple(cores), self.log_scale + x.log_scale)
+
+    def state(self, cores: tuple[Tensor, ...], center: int) -> MPS:
+        """Make a state that this operator acts on; the solvers of `linalg` give theirs so.
+
+        Args:
+            cores: Cores (r, i, r') that are orthonormal towards `center`.
+            center: Site of the orthogonality centre.
+        """
+        from tensornet.formats.mps import MPS
+
+        return MPS(cores, center=center)
 
     @overload
     def __matmul__(self, other: TensorTrain) -> TensorTrain: ...

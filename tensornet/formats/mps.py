@@ -1,0 +1,394 @@
+"""Matrix-product states: tensor trains that know where their orthogonality centre is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tensornet import _check
+from tensornet.formats import mps_sandwich, train_sweeps
+from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.tensor_train import TensorTrain
+from tensornet.formats.train_matrix import TTMatrix
+from tensornet.linalg.truncation import truncate
+
+
+@dataclass(frozen=True, eq=False)
+class MPS(TensorTrain):
+    """A tensor train read as the state of a chain of sites.
+
+    With a `center`, the cores left of it are orthonormal from the left and those right of it
+    from the right; all weight is in the core at the centre. Sums and products have none;
+    `canonical` gives it.
+
+    Args:
+        cores: One core (r, d, r') per site; outer ranks are 1.
+        log_scale: Logarithm of a common factor, (). By default zero.
+        center: Site of the centre, or ``None`` where nothing is known; keyword only.
+
+    Raises:
+        ValueError: If the cores are no train, or not orthonormal towards `center`.
+        TypeError: If the cores differ in dtype.
+
+    Derivatives:
+        As those of `TensorTrain`; Schmidt values to the first order, also where they coincide.
+
+    References:
+        Schollwoeck, Annals of Physics 326, 96 (2011), section 4.
+
+    Examples:
+        >>> up = torch.tensor([1.0, 0.0])
+        >>> psi = MPS.product([up, up, up])
+        >>> psi.center, float(psi.norm()), psi.sample(2, seed=0).tolist()
+        (0, 1.0, [[0, 0, 0], [0, 0, 0]])
+    """
+
+    center: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.center is None:
+            return
+        k = self._site("MPS(center=...)", self.center)
+        object.__setattr__(self, "center", k)
+        for j, core in enumerate(self.cores):
+            if j == k:
+                continue
+            left = j < k
+            matrix = core.detach().flatten(0, 1) if left else core.detach().flatten(1, 2).mH
+            gram = matrix.mH @ matrix
+            gram.diagonal().sub_(1)
+            limit = 1e3 * torch.finfo(core.dtype).eps * math.sqrt(len(matrix))
+            error = float(torch.linalg.vector_norm(gram))
+            if not error <= limit:
+                raise ValueError(
+                    f"`MPS(center={k})` must have cores orthonormal towards it. Got core {j} that "
+                    f"is off by {error:.1e} from the {'left' if left else 'right'}. (Leave the "
+                    "centre out, and call `canonical`.)"
+                )
+
+    def settings(self) -> dict[str, Any]:
+        """Give the centre."""
+        return {"center": self.center}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Self:
+        """Make the state of its parts again.
+
+        Args:
+            parts: As the method `parts` gives them.
+            settings: As the method `settings` gives them.
+        """
+        center = settings.get("center")
+        bare = super().from_parts(parts, {})
+        if center is None:
+            return bare
+        try:
+            return replace(bare, center=center)
+        except ValueError:  # a change of dtype is no isometry to round-off
+            return bare.canonical(center)
+
+    @classmethod
+    def product(
+        cls,
+        vectors: Sequence[Tensor],  # (d,) each
+    ) -> Self:
+        """Make a product state.
+
+        Args:
+            vectors: One per site, not zero.
+
+        Raises:
+            ValueError: If there is none, or one is zero or no vector.
+        """
+        for k, vector in enumerate(vectors):
+            _check.dense("MPS.product", f"vectors[{k}]", vector, order=1)
+            if not bool(vector.detach().abs().sum() > 0):
+                raise ValueError(f"`MPS.product(vectors[{k}]=...)` must not be zero. Got zeros.")
+        norms = [torch.linalg.vector_norm(v) for v in vectors]
+        cores = [(v / norm)[None, :, None] for v, norm in zip(vectors, norms, strict=True)]
+        bare = cls(tuple(cores))
+        return replace(bare, log_scale=bare.log_scale + sum(n.log() for n in norms), center=0)
+
+    def canonical(self, center: int = 0) -> Self:
+        """Give the same state with its centre at a site. A known centre is only moved there.
+
+        Args:
+            center: The site; negative ones count from the end.
+
+        Returns:
+            The state, the core at the centre of norm one (zero for the zero state).
+
+        Raises:
+            IndexError: If there is no such site.
+        """
+        k = self._site("MPS.canonical(center=...)", center)
+        begin, end = 0, self.order - 1
+        if self.center is not None:
+            begin, end = min(self.center, k), max(self.center, k)
+        window, e = train_sweeps.orthogonalize(self.cores[begin : end + 1], k - begin)
+        cores = [*self.cores[:begin], *window, *self.cores[end + 1 :]]
+        norm = torch.linalg.vector_norm(cores[k])
+        zero = not bool(norm > 0)
+        cores[k] = cores[k] / (1 if zero else norm)
+        log = train_sweeps.log_of(e, self.log_scale) + (0 if zero else norm.log())
+        return type(self)(tuple(cores), log, center=k)
+
+    def _site(self, where: str, site: int) -> int:
+        if isinstance(site, bool) or not isinstance(site, int):
+            raise TypeError(f"`{where}` must be a whole number. Got {site!r}.")
+        if not -self.order <= site < self.order:
+            raise IndexError(f"`{where}` must be a site of a chain of {self.order}. Got {site}.")
+        return site % self.order
+
+    def _norm(self) -> tuple[Tensor, Tensor]:
+        if self.center is None or any(core.requires_grad for core in self.cores):
+            return super()._norm()
+        m, e = train_sweeps.split_scale(self.cores[self.center])
+        return torch.linalg.vector_norm(m), e
+
+    def conj(self) -> Self:
+        """Conjugate every entry."""
+        return replace(super().conj(), center=self.center)
+
+    def _scaled(self, factor: float | complex | Tensor) -> Self:
+        new = super()._scaled(factor)
+        size = abs(factor.detach().item() if isinstance(factor, Tensor) else factor)
+        return replace(new, center=self.center) if 0 < size < math.inf else new
+
+    def normalized(self) -> Self:
+        """Give the state divided by its norm.
+
+        Raises:
+            ValueError: If the state is zero.
+        """
+        size = self.log_norm()
+        if not bool(size > -math.inf):
+            raise ValueError("`MPS.normalized` must have a state that is not zero. Got zero.")
+        return replace(self, log_scale=self.log_scale - size)
+
+    def round(
+        self, *, tolerance: float = 0.0, max_rank: int | None = None, method: str = "auto"
+    ) -> Self:
+        """Lower the ranks, every cut with the centre beside it; the centre ends at the last site.
+
+        Args:
+            tolerance: Largest error, relative to the norm.
+            max_rank: Largest rank to keep.
+            method: As in `formats.round_train`.
+        """
+        rounded = super().round(tolerance=tolerance, max_rank=max_rank, method=method)
+        return rounded.canonical(self.order - 1)
+
+    def truncate_bond(
+        self, bond: int, *, tolerance: float = 0.0, max_rank: int | None = None
+    ) -> Decomposition[Self]:
+        """Lower one rank, optimally: the error is the norm of the Schmidt values left out.
+
+        Args:
+            bond: Between sites `bond` and `bond` + 1.
+            tolerance: Largest error, relative to the norm.
+            max_rank: Largest rank to keep.
+
+        Returns:
+            The state with its centre at `bond` + 1, and the error.
+
+        Raises:
+            IndexError: If there is no such bond.
+        """
+        k = self._bond("truncate_bond", bond)
+        left = self.canonical(k)
+        core = left.cores[k]
+        found = truncate(
+            core.flatten(0, 1), rank=max_rank, tolerance=tolerance, scale=1.0, method="svd"
+        )
+        return left._split(k, found.left, found.right, left.cores[k + 1], found.weight, tolerance)
+
+    def _split(
+        self, k: int, basis: Tensor, rest: Tensor, core: Tensor, weight: float, tolerance: float
+    ) -> Decomposition[Self]:
+        """Put a truncated pair of cores in at a bond; this state has norm one before its scale."""
+        cores = list(self.cores)
+        cores[k] = basis.reshape(cores[k].shape[0], -1, basis.shape[1])
+        cores[k + 1] = torch.tensordot(rest, core, 1)
+        error = math.sqrt(weight)
+        message = f"Rank {basis.shape[1]} at bond {k}, with a relative error of {error:.1e}."
+        converged = error <= max(tolerance, 100 * torch.finfo(self.dtype).eps)
+        value = type(self)(tuple(cores), self.log_scale, center=k + 1)
+        return Decomposition(value, error, converged, message, 1, 0)
+
+    def _bond(self, where: str, bond: int) -> int:
+        if self.order < 2:
+            raise ValueError(f"`MPS.{where}` must have two sites or more. Got one.")
+        if not 0 <= bond < self.order - 1:
+            raise IndexError(
+                f"`MPS.{where}(bond=...)` must be in 0 to {self.order - 2}. Got {bond}."
+            )
+        return bond
+
+    def apply_gate(
+        self,
+        gate: Tensor,  # (d1 d2, d1 d2) or (d1, d2, d1, d2)
+        bond: int,
+        *,
+        tolerance: float = 0.0,
+        max_rank: int | None = None,
+    ) -> Decomposition[Self]:
+        """Apply an operator to two neighbours and cut the rank between them: a step of TEBD.
+
+        Args:
+            gate: Operator on sites `bond` and `bond` + 1, not necessarily unitary.
+            bond: See there.
+            tolerance: Largest error, relative to the norm after the gate.
+            max_rank: Largest rank to keep.
+
+        Returns:
+            The state with its centre at `bond` + 1, and the error relative to the uncut one.
+
+        Raises:
+            IndexError: If there is no such bond.
+            ValueError: If the gate has another size.
+
+        References:
+            Vidal, Phys. Rev. Lett. 93, 040502 (2004).
+        """
+        k = self._bond("apply_gate", bond)
+        d1, d2 = self.shape[k : k + 2]
+        if tuple(gate.shape) not in ((d1 * d2, d1 * d2), (d1, d2, d1, d2)):
+            raise ValueError(
+                f"`MPS.apply_gate(gate=...)` must have shape ({d1 * d2}, {d1 * d2}) or "
+                f"({d1}, {d2}, {d1}, {d2}). Got {tuple(gate.shape)}."
+            )
+        _check.one_kind("MPS.apply_gate", cores=self.cores[0], gate=gate)
+        here = self.canonical(k)
+        pair = torch.tensordot(here.cores[k], here.cores[k + 1], 1)  # (a, d1, d2, b)
+        a, _, _, b = pair.shape
+        moved = gate.reshape(d1 * d2, d1 * d2) @ pair.reshape(a, d1 * d2, b)
+        norm = torch.linalg.vector_norm(moved)
+        if not bool(norm > 0):
+            raise ValueError("`MPS.apply_gate(gate=...)` must not send the state to zero.")
+        found = truncate(
+            (moved / norm).reshape(a * d1, d2 * b),
+            rank=max_rank, tolerance=tolerance, scale=1.0, method="svd",
+        )  # fmt: skip
+        scaled = replace(here, log_scale=here.log_scale + norm.log(), center=None)
+        eye = torch.eye(d2 * b, dtype=self.dtype, device=self.device).reshape(d2 * b, d2, b)
+        return scaled._split(k, found.left, found.right, eye, found.weight, tolerance)
+
+    def schmidt_values(self) -> tuple[Tensor, ...]:  # (r_k,) each
+        """Singular values of every cut into a left and a right part, for the state of norm one."""
+        state, found = self.canonical(0), []
+        m = state.cores[0]
+        for core in state.cores[1:]:
+            matrix = m.flatten(0, 1)
+            found.append(torch.linalg.svdvals(matrix))
+            r = torch.linalg.qr(matrix).R
+            m = torch.tensordot(r, core, 1)
+        return tuple(found)
+
+    def entropies(self) -> Tensor:  # (order - 1,)
+        """Entanglement entropy of every cut, with natural logarithms: minus the sum of p ln p."""
+        found = []
+        for s in self.schmidt_values():
+            p = s.square()
+            found.append(-(torch.xlogy(p, p)).sum())
+        return torch.stack(found) if found else self.cores[0].real.new_zeros(0)
+
+    def sample(self, n: int, *, seed: int = 0) -> Tensor:  # (n, order), whole numbers
+        """Draw configurations with the probability of their squared entries, independently.
+
+        Args:
+            n: How many.
+            seed: The same seed gives the same configurations.
+
+        Raises:
+            ValueError: If the state is zero.
+
+        References:
+            Ferris & Vidal, Phys. Rev. B 85, 165146 (2012).
+        """
+        _check.at_least("MPS.sample", 1, n=n)
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        state = self.detach().canonical(0)
+        if not bool(torch.linalg.vector_norm(state.cores[0]) > 0):
+            raise ValueError("`MPS.sample` must have a state that is not zero. Got zero.")
+        m = state.cores[0].new_ones(n, 1)
+        drawn = []
+        for core in state.cores:
+            a, d, b = core.shape
+            moved = (m @ core.reshape(a, d * b)).view(n, d, b)
+            p = moved.abs().square().sum(2)
+            index = torch.multinomial(p, 1, generator=generator)
+            drawn.append(index[:, 0])
+            m = moved.gather(1, index[:, :, None].expand(n, 1, b))[:, 0]
+            m = m / torch.linalg.vector_norm(m, dim=1, keepdim=True)
+        return torch.stack(drawn, 1)
+
+    def expectation(self, H: TTMatrix) -> Tensor:  # ()
+        """Expectation of an operator, for the state divided by its norm.
+
+        Args:
+            H: Square in every mode, of this shape.
+
+        Returns:
+            A number; real for real states, and with an imaginary part of round-off for Hermitian
+            operators and complex ones.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+            TypeError: If the dtypes differ.
+        """
+        _check.one_kind("MPS.expectation", cores=self.cores[0], H=H.cores[0])
+        sizes = [tuple(core.shape[1:3]) for core in H.cores]
+        if sizes != [(d, d) for d in self.shape]:
+            raise ValueError(
+                f"`MPS.expectation(H=...)` must act on the shape {self.shape}. Got {sizes}."
+            )
+        m, e = mps_sandwich.operator(self.cores, H.cores)
+        log = H.log_scale + 2 * (self.log_scale - self.log_norm())
+        return train_sweeps.scale_back(m, e, log)
+
+    def local_expectation(
+        self,
+        operators: Mapping[int, Tensor],  # (d, d) each
+    ) -> Tensor:  # ()
+        """Expectation of a product of operators on single sites: a density or a correlation.
+
+        Args:
+            operators: The operator of each site that has one.
+
+        Returns:
+            Its expectation for the state divided by its norm.
+
+        Raises:
+            IndexError: If there is no such site.
+            ValueError: If there is no operator, or one has another size than its site.
+
+        Examples:
+            >>> z = torch.diag(torch.tensor([0.5, -0.5]))
+            >>> psi = MPS.product([torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])])
+            >>> float(psi.local_expectation({0: z})), float(psi.local_expectation({0: z, 1: z}))
+            (0.5, -0.25)
+        """
+        if not operators:
+            raise ValueError("`MPS.local_expectation(operators=...)` must not be empty.")
+        sites = {
+            self._site("MPS.local_expectation(operators=...)", k): op for k, op in operators.items()
+        }
+        for k, op in sites.items():
+            _check.shapes(
+                "MPS.local_expectation", **{f"operators[{k}]": (op, f"{self.shape[k]} " * 2)}
+            )
+            _check.one_kind("MPS.local_expectation", cores=self.cores[0], operator=op)
+        first, last = min(sites), max(sites)
+        state = self if self.center is not None and first <= self.center <= last else None
+        state = state or self.canonical(first)
+        inside = {k - first: op for k, op in sites.items()}
+        m, e = mps_sandwich.sites(state.cores[first : last + 1], inside)
+        square = state.cores[state.center or 0].abs().square().sum()
+        return train_sweeps.scale_back(m, e, 0 * self.log_scale) / square
