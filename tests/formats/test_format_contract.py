@@ -47,8 +47,7 @@ def random_matrix(dtype: torch.dtype) -> TTMatrix:
 
 def random_function(dtype: torch.dtype) -> ChebyshevTucker:
     tucker = random_tucker(dtype)
-    box = torch.tensor([[-1.0, 2.0]] * len(SHAPE), dtype=dtype)
-    return ChebyshevTucker(tucker.core, tucker.factors, box)
+    return ChebyshevTucker(tucker.core, tucker.factors, ((-1.0, 2.0),) * len(SHAPE))
 
 
 REAL = {
