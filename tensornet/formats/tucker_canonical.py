@@ -78,7 +78,7 @@ def truncated_canonical(
         if bounded and len(terms) <= _MANY_TERMS:
             bound, bounded = _outside(units, terms, bases), False
         norm = math.hypot(norm, 0.0 if bounded else bound)
-        rounding = 8 * torch.finfo(terms.dtype).eps * float(torch.linalg.vector_norm(terms))
+        rounding = 16 * torch.finfo(terms.dtype).eps * float(torch.linalg.vector_norm(terms))
         error = math.hypot(inside, bound, rounding) / norm
     if tracked:
         core, found = _with_derivative(factors, weights, bases, cut, sweeps)
@@ -119,7 +119,7 @@ def _reduced(
         bases, squares = [], 0.0
         for unit in units:
             side = unit * terms.abs()
-            basis, dropped = leading(side, 0, min(side.shape), share, "auto")
+            basis, dropped, _ = leading(side, 0, min(side.shape), share, "auto")
             bases.append(basis)
             squares += dropped
         core = canonical_core(terms, [b.mH @ u for b, u in zip(bases, units, strict=True)])

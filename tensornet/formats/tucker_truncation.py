@@ -30,11 +30,13 @@ class Truncation:
         core: The coefficients, (r_1, ..., r_d).
         bases: Orthonormal columns for each mode, (d_k, r_k).
         modes: The modes in the order in which they were compressed.
+        dropped: Squared error as the sum of squared singular values, if all of these are known.
     """
 
     core: Tensor
     bases: tuple[Tensor, ...]
     modes: tuple[int, ...]
+    dropped: float | None = None
 
 
 def sequential(
@@ -56,13 +58,17 @@ def sequential(
     """
     modes = best_order(x.shape, most if ranked else None)
     bases: list[Tensor] = [x] * x.ndim
-    budget = allowed * allowed
+    budget, total, sharp = allowed * allowed, 0.0, True
     for step, k in enumerate(modes):
         share = math.sqrt(budget / (x.ndim - step))
-        bases[k], dropped = leading(x, k, most[k], share, method)
+        bases[k], dropped, known = leading(x, k, most[k], share, method)
+        d, r = bases[k].shape
+        if method == "auto" and known and r < d < x.numel() // d:
+            method = "svd"  # what the Gram matrix of one mode does not see, that of no mode does
         x = mode_multiplied(x, bases[k].mH, k)
         budget = max(0.0, budget - dropped)
-    return Truncation(x, tuple(bases), modes)
+        total, sharp = total + dropped, sharp and known
+    return Truncation(x, tuple(bases), modes, total if sharp else None)
 
 
 def best_order(shape: Sequence[int], ranks: Sequence[int] | None) -> tuple[int, ...]:
@@ -95,7 +101,7 @@ def best_order(shape: Sequence[int], ranks: Sequence[int] | None) -> tuple[int, 
 
 def leading(
     x: Tensor, mode: int, most: int, allowed: float, method: str
-) -> tuple[Tensor, float]:  # (d, r)
+) -> tuple[Tensor, float, bool]:  # (d, r)
     """Find an orthonormal basis of the leading left singular vectors of an unfolding.
 
     Args:
@@ -106,18 +112,19 @@ def leading(
         method: As for `tensornet.formats.tucker`.
 
     Returns:
-        The basis, and the square of the norm that it drops.
+        The basis, the square of the norm that it drops, and whether that comes from singular
+        values.
     """
     d = x.shape[mode]
     rest = x.numel() // d
     most = min(most, d, rest)
     if d == 1:
-        return x.new_ones(1, 1), 0.0
+        return x.new_ones(1, 1), 0.0, True
     if method == "auto" and allowed == 0.0 and d >= 256 and 12 * (most + 8) < d < rest:
         method = "randomized"
     if method == "randomized":
         return _drawn(x, mode, most, allowed)
-    if method == "svd" or rest <= d:
+    if method == "svd" or rest <= d or (method == "auto" and _too_fine(x, mode, most, allowed)):
         return _exact(x, mode, most, allowed)
     values, vectors = torch.linalg.eigh(_gram(x, mode))
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
@@ -126,11 +133,25 @@ def leading(
     dropped = float(values[r:].sum())
     trusted = allowed * allowed > _TRUSTED * noise or (r == most < d and dropped > _TRUSTED * noise)
     if method == "gram" or trusted:
-        return vectors[:, :r], dropped
+        return vectors[:, :r], dropped, r == d
     return _exact(x, mode, most, allowed)
 
 
-def _exact(x: Tensor, mode: int, most: int, allowed: float) -> tuple[Tensor, float]:
+def _too_fine(x: Tensor, mode: int, most: int, allowed: float) -> bool:
+    """Foresee whether a Gram matrix would not see what is to be dropped; it is checked again."""
+    least = _TRUSTED * torch.finfo(x.dtype).eps
+    if allowed > 0:
+        return allowed * allowed <= least * float(torch.linalg.vector_norm(x)) ** 2
+    matrix = unfolded(x, mode)
+    d, rest = matrix.shape
+    if rest < 16 * d:
+        return False
+    few = matrix[:, :: rest // (2 * d)]
+    values = torch.linalg.eigvalsh(few @ few.mH)
+    return float(values[: d - most].sum()) <= least * float(values.sum())
+
+
+def _exact(x: Tensor, mode: int, most: int, allowed: float) -> tuple[Tensor, float, bool]:
     """Find the leading subspace by a QR and a singular value decomposition."""
     matrix, basis = unfolded(x, mode), None
     d, rest = matrix.shape
@@ -141,7 +162,7 @@ def _exact(x: Tensor, mode: int, most: int, allowed: float) -> tuple[Tensor, flo
     U, s, _ = torch.linalg.svd(matrix, full_matrices=False)
     r = n_kept(s.square(), most, allowed)
     left = U[:, :r] if basis is None else basis @ U[:, :r]
-    return left, float(s[r:].square().sum())
+    return left, float(s[r:].square().sum()), True
 
 
 def _gram(x: Tensor, mode: int) -> Tensor:  # (d, d)
@@ -155,19 +176,19 @@ def _gram(x: Tensor, mode: int) -> Tensor:  # (d, d)
     return matrix @ matrix.mH
 
 
-def _drawn(x: Tensor, mode: int, most: int, allowed: float) -> tuple[Tensor, float]:
+def _drawn(x: Tensor, mode: int, most: int, allowed: float) -> tuple[Tensor, float, bool]:
     """Find the leading subspace by random vectors and two power iterations."""
     matrix = unfolded(x, mode)
     if allowed > 0:
         cut = truncate(matrix, rank=most, tolerance=allowed, scale=1.0, method="randomized")
-        return cut.left, cut.weight
+        return cut.left, cut.weight, False
     width = min(most + 10, *matrix.shape)
     generator = torch.Generator(device=x.device).manual_seed(0)
     left = torch.randn(len(matrix), width, dtype=x.dtype, device=x.device, generator=generator)
     for _ in range(2):
         right = torch.linalg.qr(matrix.mH @ torch.linalg.qr(left).Q).Q
         left = matrix @ right
-    return torch.linalg.svd(left, full_matrices=False).U[:, :most], 0.0
+    return torch.linalg.svd(left, full_matrices=False).U[:, :most], 0.0, False
 
 
 def bases_with_derivative(
@@ -224,13 +245,16 @@ def improved(x: Tensor, cut: Truncation) -> Truncation:
     bases, y = list(cut.bases), x
     for k in cut.modes:
         y = multiplied(x, [None if j == k else b.mH for j, b in enumerate(bases)])
-        bases[k], _ = leading(y, k, bases[k].shape[1], 0.0, "auto")
+        bases[k], *_ = leading(y, k, bases[k].shape[1], 0.0, "auto")
     last = cut.modes[-1]
     return Truncation(mode_multiplied(y, bases[last].mH, last), tuple(bases), cut.modes)
 
 
 def relative_error(x: Tensor, cut: Truncation, norm: float) -> float:
-    """Give the relative error; by the difference of squared norms where that is accurate.
+    """Give the relative error, at the least cost at which it is accurate.
+
+    That is the difference of squared norms, the sum of squared singular values, or the norm of
+    the dense difference.
 
     Args:
         x: The tensor.
@@ -239,8 +263,11 @@ def relative_error(x: Tensor, cut: Truncation, norm: float) -> float:
     """
     kept = float(torch.linalg.vector_norm(cut.core))
     square = (norm - kept) * (norm + kept) / (norm * norm)
-    if square > 1e6 * torch.finfo(x.dtype).eps:
+    eps = torch.finfo(x.dtype).eps
+    if square > 1e6 * eps:
         return math.sqrt(square)
+    if cut.dropped is not None and cut.dropped > (1e5 * eps * norm) ** 2:
+        return math.sqrt(cut.dropped) / norm
     difference = multiplied(cut.core, cut.bases).sub_(x)
     return float(torch.linalg.vector_norm(difference)) / norm
 
