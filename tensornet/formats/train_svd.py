@@ -16,7 +16,8 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats.decomposition import Decomposition
 from tensornet.formats.tensor_train import TensorTrain
-from tensornet.formats.train_rounding import METHODS, Budget, cut
+from tensornet.formats.train_cut import Budget, cut
+from tensornet.formats.train_rounding import METHODS
 from tensornet.formats.train_sweeps import log_of, real_dtype, split_scale
 from tensornet.linalg.truncation import n_kept, truncate
 
@@ -73,13 +74,13 @@ def tensor_train(
     _check.one_of("tensor_train", METHODS, method=method)
     caps = _caps(x.shape, ranks)
     norm = float(torch.linalg.vector_norm(x.detach()))
+    scaled, e = x, torch.zeros((), dtype=torch.int64, device=x.device)
+    if not 1e-15 < norm < 1e15:  # squares would leave the range of single precision
+        scaled, e = split_scale(x)
+        norm = float(torch.linalg.vector_norm(scaled.detach()))
     if norm == 0:
         zeros = tuple(x.new_zeros(1, d, 1) for d in x.shape)
         return Decomposition(TensorTrain(zeros), 0.0, True, "The tensor is zero.", 0, 0)
-    scaled, e = x, torch.zeros((), dtype=torch.int64, device=x.device)
-    if not 1e-30 < norm < 1e30:  # squares would leave the range of single precision
-        scaled, e = split_scale(x)
-        norm = float(torch.linalg.vector_norm(scaled.detach()))
     eps = torch.finfo(x.dtype).eps
     wanted = tolerance if tolerance is not None else 0.0 if ranks is not None else 20 * eps
     cores, squares = _peel(scaled, norm, max(wanted, 2 * eps), caps, method, seed)

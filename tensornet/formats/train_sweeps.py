@@ -148,18 +148,18 @@ def merge(pieces: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:  # (), e
     return cores, e
 
 
-def tails(cores: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+def tails(cores: Sequence[Tensor], *, gram: bool = False) -> tuple[list[Tensor], list[int]]:
     """Give for every k a small matrix L_k with L_k L_k^H = T_k T_k^H, and its exponent.
 
     L_k is known up to a unitary matrix on its right. The derivative is that of functions which do
-    not feel this matrix: with T = L Q it is dL Q^H, finite where L is singular.
+    not feel this matrix: with T = L Q it is dL Q, finite where L is singular.
     """
     m, e = cores[-1].new_ones(1, 1), 0
     found, exponents = [m], [0]
     for core in reversed(cores):
         m = (core.reshape(-1, core.shape[2]) @ m).reshape(core.shape[0], -1)
         if m.shape[1] > m.shape[0]:
-            m = left_factor(m)
+            m = _gram_factor(m) if gram and not m.requires_grad else left_factor(m)
         m, more = split_scale(m)
         e += int(more)
         found.append(m)
@@ -173,6 +173,13 @@ def left_factor(x: Tensor) -> Tensor:
         left: Tensor = _LeftFactor.apply(x)  # type: ignore[no-untyped-call]
     else:
         left = torch.linalg.qr(x.mH, mode="r").R.mH
+    return left
+
+
+def _gram_factor(x: Tensor) -> Tensor:
+    """Give L of x x^H = L L^H, accurate to the root of round-off."""
+    values, vectors = torch.linalg.eigh(x @ x.mH)
+    left: Tensor = vectors * values.clamp(min=0).sqrt()
     return left
 
 
