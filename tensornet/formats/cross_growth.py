@@ -8,7 +8,7 @@ import numpy as np
 
 from tensornet.formats.cross_entries import BudgetError, Entries, Integers, Numbers
 from tensornet.formats.cross_pivots import Bond, ChainBond, LeafBond
-from tensornet.formats.cross_search import Reals, Sampler, ascend, evaluate, spread
+from tensornet.formats.cross_search import Reals, Sampler, ascend, evaluate, near_diagonal, spread
 from tensornet.formats.cross_tree import Tree
 
 # Points of the final test, which are never used for pivots.
@@ -20,6 +20,8 @@ WALKS = 8
 # A median entry this far below the largest one says that they do.
 PEAKED = 1e-2
 ROUNDS = 40
+# Residuals below this many units of round-off of the largest entry are not looked into.
+ROUND_OFF = 20
 
 
 @dataclass
@@ -77,7 +79,6 @@ class Growth:
         entries: The black box.
         tolerance: Relative error to reach, above round-off.
         most: Largest number of pivots of a bond.
-        floor: Residuals below this part of the largest entry are round-off.
         generator: Source of all draws.
         starts: Points that must become pivots, (n, d).
     """
@@ -85,7 +86,6 @@ class Growth:
     entries: Entries
     tolerance: float
     most: int
-    floor: float
     generator: np.random.Generator
     starts: Integers
     n_sweeps: int = 0
@@ -114,7 +114,11 @@ class Growth:
 
     def threshold(self) -> float:
         """Residual below which a bond is left as it is."""
-        return max(self.sharpness * self.tolerance, self.floor) * self.entries.largest
+        return max(self.sharpness * self.tolerance, self.floor()) * self.entries.largest
+
+    def floor(self) -> float:
+        """Residual over the largest entry below which all is round-off."""
+        return ROUND_OFF * self.entries.epsilon
 
     def _begin(self) -> None:
         """Find large entries, and begin with the crosses through them."""
@@ -122,7 +126,7 @@ class Growth:
         points = np.concatenate([self.starts, spread(entries.shape, 8, generator)])
         sizes = np.abs(entries(points))
         order = np.argsort(-sizes, kind="stable")
-        best, _ = ascend(entries, points[order[0]], None, 3, generator, self.ends)
+        best = self._walk(points[order[0]])
         if entries.largest == 0:
             best = self._anything()
         self.tree = Tree(entries, best, self.most)
@@ -139,8 +143,7 @@ class Growth:
             self.tree.insert(point, self.threshold())
         if self.peaked:
             for point in spread(entries.shape, WALKS // 2, generator):
-                end, _ = ascend(entries, point, None, 3, generator, self.ends)
-                self.tree.insert(end, self.threshold())
+                self.tree.insert(self._walk(point), self.threshold())
 
     def _anything(self) -> Integers:
         """Look for an entry that is not zero where the first samples all were."""
@@ -148,8 +151,13 @@ class Growth:
         self.entries(points)
         for point in points[:WALKS]:
             if self.entries.largest == 0:
-                ascend(self.entries, point, None, 2, self.generator, self.ends)
+                self._walk(point)
         return self.entries.where
+
+    def _walk(self, point: Integers) -> Integers:
+        """Walk to a large entry."""
+        shape, ends = self.entries.shape, self.ends
+        return ascend(self.entries, shape, point, 3, self.generator, seen=ends)
 
     def _round(self) -> str:
         """Take pivots until no bond asks for one, then look at the whole."""
@@ -164,6 +172,9 @@ class Growth:
         size, rest = self._error()
         points, found = self._walks(rest)
         if max(size, found.max() / self.entries.largest) <= 0.7 * self.tolerance:
+            missed = max(bond.cover(self.generator) for bond in self.bonds)
+            if missed > max(0.7 * self.tolerance, self.floor()) * self.entries.largest:
+                return "again"
             held, weights = sampler.draw(HELD, self.generator)
             self.held, self.held_weights = held, weights
             error, away = errors(self.entries, self.cores, held, weights)
@@ -184,7 +195,7 @@ class Growth:
                 self.tree.insert(points[at], self.threshold())
         if self.tree.size() > before and size <= self.tolerance:
             return "again"
-        low = self.sharpness * self.tolerance <= self.floor
+        low = self.sharpness * self.tolerance <= self.floor()
         if low and not grown and self.tree.size() == before:
             capped = any(bond.capped() for bond in self.bonds)
             return "the largest rank is reached" if capped else "no pivot makes it smaller"
@@ -203,8 +214,7 @@ class Growth:
             self.n_sweeps += 1
             if self.tree.size() == before:
                 return
-            if self.n_sweeps % 4 == 0:
-                self.cores = self.tree.cores()
+            self.cores = self.tree.cores()  # what remains if the evaluations run out
             if self.n_sweeps == 4:  # how the typical entry compares with the largest
                 typical = 3 * Sampler(self.cores).rms / max(self.entries.largest, 1e-300)
                 self.sharpness = min(max(typical, 0.1), 0.3)
@@ -222,18 +232,18 @@ class Growth:
         worst = self.points[np.argsort(-rest, kind="stable")[:1]]
         more = spread(self.entries.shape, WALKS // 2, self.generator)
         more = more if self.peaked else more[:3]
+        corners = np.array([[0] * len(self.entries.shape), self.entries.shape]) - [[0], [1]]
         ends = [
-            ascend(
-                self.entries, point, self._predict, 1 if self.peaked else 2, self.generator,
-                set(), thin=not self.peaked,
-            )[0]
-            for point in np.concatenate([worst, more, self.starts])
+            ascend(self._residual, self.entries.shape, point, 1 if self.peaked else 2,
+                   self.generator, thin=not self.peaked)
+            for point in np.concatenate([worst, more, corners, self.starts])
         ]  # fmt: skip
-        points = np.concatenate([np.stack(ends), self.points])
-        return points, np.abs(self.entries(points) - self._predict(points))
+        alike = near_diagonal(self.entries.shape, LOOKS, self.generator)
+        points = np.concatenate([np.stack(ends), alike, self.points])
+        return points, np.abs(self._residual(points))
 
-    def _predict(self, points: Integers) -> Numbers:
-        return evaluate(self.cores, points)
+    def _residual(self, points: Integers) -> Numbers:
+        return np.asarray(self.entries(points) - evaluate(self.cores, points))
 
     def _outcome(self, reason: str) -> Outcome:
         if not hasattr(self, "held"):

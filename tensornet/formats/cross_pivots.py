@@ -84,6 +84,20 @@ class Bond(ABC):
             self.take(row, column)
         return size
 
+    def cover(self, generator: np.random.Generator) -> float:
+        """Test every row and every column at one entry; give the largest residual seen.
+
+        Pivots gather where the tensor has much to tell, and so do these tests.
+
+        Args:
+            generator: Source of the pairs.
+        """
+        rows, columns = (generator.permutation(x) for x in self.lines())
+        n = max(len(rows), len(columns))
+        if self.rank() < min(len(rows), len(columns)):
+            self._test(np.resize(rows, n), np.resize(columns, n))
+        return self._worst()[0]
+
     def _walk(self, size: float, row: int, column: int) -> tuple[float, int, int]:
         rows, columns = self.lines()
         for _ in range(3):

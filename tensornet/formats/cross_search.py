@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tensornet.formats.cross_entries import Entries, Integers, Numbers
+from tensornet.formats.cross_entries import Integers, Numbers
 
 Reals = NDArray[np.float64]
 # Fibres longer than this are searched from coarse to fine.
@@ -36,52 +36,74 @@ def spread(
     return np.stack([first, sizes - 1 - first], 1).reshape(2 * n, len(shape))
 
 
+def near_diagonal(
+    shape: tuple[int, ...],
+    n: int,
+    generator: np.random.Generator,
+) -> Integers:  # (n, d)
+    """Draw points with nearly the same place in every mode, the two corners among them.
+
+    Where all indices are small, or all large, even draws hardly ever look, and functions of
+    sums, distances or extremes of their variables have much to tell.
+
+    Args:
+        shape: Sizes of the modes.
+        n: Number of points, two or more.
+        generator: Source of the draw.
+    """
+    place = np.linspace(0, 1, n)[:, None]
+    jitter = 0.1 * generator.standard_normal((n, len(shape)))
+    jitter[[0, -1]] = 0
+    sizes = np.array(shape)
+    points: Integers = ((place + jitter) * sizes).astype(np.int64).clip(0, sizes - 1)
+    return points
+
+
 def ascend(
-    entries: Entries,
+    values: Callable[[Integers], Numbers],
+    shape: tuple[int, ...],
     point: Integers,  # (d,)
-    predict: Callable[[Integers], Numbers] | None,
     sweeps: int,
     generator: np.random.Generator,
-    seen: set[bytes],
+    *,
+    seen: set[bytes] | None = None,
     thin: bool = False,
-) -> tuple[Integers, float]:
+) -> Integers:  # (d,)
     """Walk to a larger absolute value, one mode after the other, to the largest of each fibre.
 
     Args:
-        entries: The black box.
+        values: Gives values at indices (n, d).
+        shape: Sizes of the modes.
         point: Where to begin.
-        predict: What to subtract from the entries, or nothing.
         sweeps: Largest number of passes over the modes.
         generator: Order of the modes, and where to go in a fibre of zeros.
-        seen: Ends of earlier walks; a pass that comes to one of them is the last.
-        thin: Whether to look at a few entries of each fibre only, the ends among them.
-
-    Returns:
-        The end of the walk and the absolute value there.
+        seen: Ends of earlier walks, to which the end is added; a pass to one of them is the last.
+        thin: Whether to look at a few entries of each fibre only: ends, neighbours, some others.
     """
-    point, size = point.copy(), 0.0
+    point = point.copy()
+    seen = set() if seen is None else seen
 
     def sizes(k: int, indices: Integers) -> Reals:
         fibre = np.repeat(point[None], len(indices), 0)
         fibre[:, k] = indices
-        values = entries(fibre)
-        return np.abs(values if predict is None else values - predict(fibre))
+        return np.abs(values(fibre))
 
     for _ in range(sweeps):
         before = point.copy()
         for k in generator.permutation(len(point)).tolist():
-            n = entries.shape[k]
+            n = shape[k]
             if thin and n > 2 * THIN:
-                grid = np.unique([0, point[k], n - 1, *generator.integers(0, n, THIN - 3)])
+                near = np.clip(point[k] + np.arange(-1, 2), 0, n - 1)
+                grid = np.unique([0, *near, n - 1, *generator.integers(0, n, THIN - 5)])
                 point[k], size = _best(sizes(k, grid), grid)
             else:
                 point[k], size = _largest(partial(sizes, k), n)
             if size == 0:
-                point[k] = generator.integers(entries.shape[k])
+                point[k] = generator.integers(n)
         if np.array_equal(before, point) or point.tobytes() in seen:
             break
     seen.add(point.tobytes())
-    return point, size
+    return point
 
 
 def _largest(sizes: Callable[[Integers], Reals], n: int) -> tuple[int, float]:
