@@ -104,8 +104,10 @@ def dense(where: str, name: str, x: Tensor, *, order: int | None = None, least: 
         raise ValueError(f"`{where}({name}=...)` must have {want}. Got shape {tuple(x.shape)}.")
     if x.numel() == 0:
         raise ValueError(f"`{where}({name}=...)` must not be empty. Got shape {tuple(x.shape)}.")
-    bad = int((~x.detach().isfinite()).sum())
-    if bad:
+    if not bool(x.detach().sum().isfinite()):  # one pass; where it overflows, count to be sure
+        bad = int((~x.detach().isfinite()).sum())
+        if bad == 0:
+            return
         raise ValueError(
             f"`{where}({name}=...)` must be finite. Got {bad} NaN or infinite of {x.numel()} "
             "entries."

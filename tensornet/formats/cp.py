@@ -1,19 +1,25 @@
-"""The canonical polyadic (CP) format: a sum of rank-one tensors, and how to compute it."""
+"""The canonical polyadic (CP) format: a sum of rank-one tensors."""
 
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.format import Format
+
+# Largest dense tensor formed to compute the norm of a value whose terms cancel.
+_LARGEST_CORE = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class CP:
+class CP(Format):
     """A tensor as a sum of `r` outer products of vectors.
 
     ``x[i, j, ...] = sum over r of weights[r] factors[0][i, r] factors[1][j, r] ...``
@@ -21,6 +27,16 @@ class CP:
     Args:
         factors: One matrix (d_k, r) per mode, as in TensorLy.
         weights: One number per term, (r,). By default ones.
+
+    Raises:
+        TypeError: If dtypes differ or are not floating or complex.
+        ValueError: If shapes or devices differ, or there is no factor or no term.
+
+    Derivatives:
+        Any order, of every operation but `round`.
+
+    References:
+        Kolda & Bader, SIAM Review 51, 455 (2009), section 3.
 
     Examples:
         >>> CP((torch.ones(2, 1), torch.ones(3, 1))).to_dense().shape
@@ -31,17 +47,20 @@ class CP:
     weights: Tensor | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "factors", tuple(self.factors))
         if not self.factors:
             raise ValueError("`CP(factors=...)` must have one factor per mode. Got none.")
-        named = {
-            f"factors[{k}]": (f, "d r".replace("d", f"d{k}")) for k, f in enumerate(self.factors)
-        }
-        _check.shapes("CP", **named)
+        named = {f"factors[{k}]": f for k, f in enumerate(self.factors)}
+        weights = {} if self.weights is None else {"weights": self.weights}
+        _check.one_kind("CP", **named, **weights)
+        _check.shapes("CP", **{name: (f, f"d{k} r") for k, (name, f) in enumerate(named.items())})
         if self.weights is not None and self.weights.shape != (self.rank,):
             raise ValueError(
                 f"`CP(weights=...)` must have shape ({self.rank},), the rank of the factors. "
                 f"Got {tuple(self.weights.shape)}."
             )
+        if self.rank == 0:
+            raise ValueError("`CP(factors=...)` must have at least one column. Got none.")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,204 +68,204 @@ class CP:
         return tuple(f.shape[0] for f in self.factors)
 
     @property
-    def order(self) -> int:
-        """Number of modes."""
-        return len(self.factors)
-
-    @property
     def rank(self) -> int:
         """Number of terms."""
         return self.factors[0].shape[1]
 
     @property
-    def n_parameters(self) -> int:
-        """Numbers stored."""
-        weights = 0 if self.weights is None else self.weights.numel()
-        return sum(f.numel() for f in self.factors) + weights
+    def ranks(self) -> tuple[int, ...]:
+        """Number of terms, alone in a tuple."""
+        return (self.rank,)
+
+    def parts(self) -> dict[str, Tensor]:
+        """Give the factors and, where there are any, the weights."""
+        factors = {f"factors.{k}": f for k, f in enumerate(self.factors)}
+        return factors if self.weights is None else {**factors, "weights": self.weights}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Self:
+        """Make the value of `parts` and `settings` again.
+
+        Args:
+            parts: As the method `parts` gives them.
+            settings: As the method `settings` gives them.
+        """
+        order = sum(name.startswith("factors.") for name in parts)
+        return cls(tuple(parts[f"factors.{k}"] for k in range(order)), parts.get("weights"))
+
+    @classmethod
+    def from_tensorly(cls, value: Any) -> Self:
+        """Take a `tensorly.cp_tensor.CPTensor`, or its weights and factors.
+
+        Args:
+            value: With torch or numpy arrays.
+
+        Examples:
+            >>> CP.from_tensorly((None, [torch.ones(2, 1), torch.ones(3, 1)])).shape
+            (2, 3)
+        """
+        weights, factors = value
+        return cls(
+            tuple(torch.as_tensor(f) for f in factors),
+            None if weights is None else torch.as_tensor(weights),
+        )
+
+    def to_tensorly(self) -> Any:
+        """Give a `tensorly.cp_tensor.CPTensor` of torch tensors."""
+        from tensorly import backend_context
+        from tensorly.cp_tensor import CPTensor
+
+        with backend_context("pytorch", local_threadsafe=True):
+            return CPTensor((self._weights(), list(self.factors)))
 
     def to_dense(self) -> Tensor:  # (d_1, ..., d_n)
         """Sum the terms up."""
-        first = self.factors[0] if self.weights is None else self.factors[0] * self.weights
+        first: Tensor = self._first()
         product = first
         for factor in self.factors[1:-1]:
             product = (product[:, None, :] * factor).reshape(-1, self.rank)
         if self.order == 1:
-            return first.sum(-1)
+            total: Tensor = first.sum(-1)
+            return total
         return (product @ self.factors[-1].mT).reshape(self.shape)
 
     def norm(self) -> Tensor:  # ()
-        """Frobenius norm, from the Gram matrices of the factors."""
-        gram = math.prod(f.mT @ f for f in self.factors)
-        assert isinstance(gram, Tensor)
-        w = gram.new_ones(self.rank) if self.weights is None else self.weights
-        return (w @ gram @ w).clamp(min=0).sqrt()
+        """Frobenius norm, from the Gram matrices of the factors.
 
+        Where the terms cancel, that loses half of the digits, and the norm is taken of the
+        entries, after an orthogonal compression, unless those are very many.
+        """
+        squared = self._gram(self).real
+        sizes = math.prod((f.detach().norm(dim=0) for f in self.factors), start=1.0)
+        largest = (sizes * self._weights().detach().abs()).sum()
+        if bool(squared.detach() < 1e-6 * largest**2):
+            grad = torch.is_grad_enabled() and any(p.requires_grad for p in self.parts().values())
+            core = self if grad else self._compressed()
+            if math.prod(core.shape) <= _LARGEST_CORE:
+                exact: Tensor = torch.linalg.vector_norm(core.to_dense())
+                return exact
+        norm: Tensor = squared.clamp(min=0).sqrt()
+        return norm
 
-# Levenberg-Marquardt forms the Jacobian; beyond this many entries it is left out.
-_LARGEST_JACOBIAN = 40_000_000
-METHODS = ("auto", "als", "lm")
+    def inner(self, other: Self | Tensor) -> Tensor:  # ()
+        """Sum of the products of entries, the first conjugated.
 
+        Args:
+            other: A CP value of the same shape, or a dense tensor.
+        """
+        if not isinstance(other, Tensor):
+            self._same(other, "inner")
+            return self._gram(other)
+        _check.one_kind("CP.inner", factors=self.factors[0], other=other)
+        if tuple(other.shape) != self.shape:
+            raise ValueError(
+                f"`CP.inner(other=...)` must have the shape {self.shape}. Got {tuple(other.shape)}."
+            )
+        product = other @ self.factors[-1].conj()
+        for factor in reversed(self.factors[:-1]):
+            product = (product * factor.conj()).sum(-2)
+        return product @ self._weights().conj()
 
-def cp(
-    x: Tensor,  # (d_1, ..., d_n)
-    rank: int,
-    *,
-    method: str = "auto",
-    tolerance: float = 1e-8,
-    max_iterations: int = 1000,
-    seed: int = 0,
-) -> Decomposition[CP]:
-    """Approximate a tensor by a sum of `rank` outer products.
+    def __getitem__(self, index: Any) -> Any:
+        index = self._indices(index)
+        if all(isinstance(i, Tensor) for i in index):
+            rows = [f[i] for f, i in zip(self.factors, index, strict=True)]  # (..., r)
+            return math.prod(rows[1:], start=rows[0] * self._weights()).sum(-1)
+        kept = [f[i] for f, i in zip(self.factors, index, strict=True) if isinstance(i, slice)]
+        rows = [f[i] for f, i in zip(self.factors, index, strict=True) if not isinstance(i, slice)]
+        if not kept:
+            return math.prod(rows[1:], start=rows[0] * self._weights()).sum(-1)
+        weights = math.prod(rows, start=self._weights()) if rows else self.weights
+        return type(self)(tuple(kept), weights)
 
-    ``"als"`` is proximal alternating least squares: each factor in turn is the least-squares
-    solution with a pull towards its last value. The pull is what gets ALS through its swamps, and
-    shrinks with the square of the error. ``"lm"`` is Levenberg-Marquardt on all factors at once,
-    slower per step and quadratic at the end: at an exact rank it reaches round-off. ``"auto"``
-    begins with ALS and finishes with LM unless its Jacobian would be too large.
+    def __add__(self, other: Self) -> Self:
+        self._same(other, "+")
+        pairs = zip(self.factors, other.factors, strict=True)
+        weights = None
+        if self.weights is not None or other.weights is not None:
+            weights = torch.cat([self._weights(), other._weights()])
+        return type(self)(tuple(torch.cat(pair, 1) for pair in pairs), weights)
 
-    Args:
-        x: Real tensor of order two or more. Computed in float64.
-        rank: Number of terms.
-        method: ``"auto"``, ``"als"`` or ``"lm"``.
-        tolerance: Relative Frobenius error at which to stop.
-        max_iterations: Sweeps of ALS, and steps of LM, at most.
-        seed: Seed of the random start. The same seed gives the same factors.
+    def round(self, *, tolerance: float = 0.0, max_rank: int | None = None) -> Self:
+        """Lower the rank.
 
-    Returns:
-        The factors with equal norms in each term, in the dtype of `x`; the relative error is
-        that of the dense difference, and ``converged`` says whether it reached `tolerance`.
+        Terms that are zero or multiples of each other are joined first, at no error. If that is
+        not enough, ranks are tried with `cp`, which is no exact science: the result meets the
+        tolerance, but a still lower rank may exist.
 
-    Raises:
-        ValueError: If `x` is of order below two, empty, not finite, `rank` is below one, or the
-            method is unknown.
+        Args:
+            tolerance: Largest error, relative to the norm. Zero joins terms only.
+            max_rank: Largest rank to keep, whatever the error.
 
-    References:
-        Li, Kindermann & Navasca, Some convergence results on the regularized alternating
-        least-squares method (2013); Tomasi & Bro, A comparison of algorithms for fitting the
-        PARAFAC model (2006).
+        Returns:
+            A value of the same kind.
 
-    Examples:
-        >>> x = torch.einsum("i,j,k->ijk", *(torch.arange(1.0, 4.0),) * 3)
-        >>> cp(x, 1).converged
-        True
-    """
-    _check.at_least("cp", 1, rank=rank, max_iterations=max_iterations)
-    if method not in METHODS:
-        raise ValueError(f"`cp(method=...)` must be one of {', '.join(METHODS)}. Got {method!r}.")
-    if x.ndim < 2 or x.numel() == 0 or not bool(torch.isfinite(x).all()):
-        raise ValueError(
-            "`cp(x=...)` must be a finite, non-empty tensor of order two or more. Got shape "
-            f"{tuple(x.shape)}{'' if x.numel() == 0 else ', perhaps with NaN or infinite values'}."
+        Raises:
+            NotImplementedError: If a factor requires grad and joining terms is not enough.
+            ValueError: If `tolerance` is negative or `max_rank` is below one.
+        """
+        from tensornet.formats.cp_round import rounded
+
+        joined = rounded(self, tolerance, max_rank)
+        return type(self)(joined.factors, joined.weights)
+
+    def _scaled(self, factor: float | complex | Tensor) -> Self:
+        is_complex = factor.is_complex() if isinstance(factor, Tensor) else factor != factor.real
+        if is_complex and not self.dtype.is_complex:
+            return self.to(self.dtype.to_complex())._scaled(factor)
+        return type(self)(self.factors, self._weights() * factor)
+
+    def _hadamard(self, other: Self) -> Self:
+        pairs = zip(self.factors, other.factors, strict=True)
+        weights = None
+        if self.weights is not None or other.weights is not None:
+            weights = torch.outer(self._weights(), other._weights()).flatten()
+        return type(self)(
+            tuple((f[:, :, None] * g[:, None, :]).flatten(1) for f, g in pairs), weights
         )
-    dense = x.detach().to(torch.float64)
-    norm = float(dense.norm())
-    if norm == 0:
-        zeros = CP(tuple(torch.zeros(d, rank, dtype=x.dtype, device=x.device) for d in x.shape))
-        return Decomposition(zeros, 0.0, True, "The tensor is zero.", 0, 0)
-    dense = dense / norm
-    generator = torch.Generator().manual_seed(seed)
-    start = [torch.randn(d, rank, dtype=torch.float64, generator=generator) for d in x.shape]
-    factors, error, steps = [f.to(x.device) for f in start], math.inf, 0
-    if method != "lm":
-        factors, error, steps = _als(dense, factors, tolerance, max_iterations)
-    small = x.numel() * rank * sum(x.shape) <= _LARGEST_JACOBIAN
-    if method == "lm" or (method == "auto" and error > tolerance and small):
-        factors, more = _levenberg_marquardt(dense, factors, tolerance, max_iterations)
-        steps += more
-    scale = norm ** (1 / x.ndim)
-    value = CP(tuple((scale * f).to(x.dtype) for f in _balance(factors)))
-    error = float((value.to_dense().to(torch.float64) / norm - dense).norm())
-    converged = error <= max(tolerance, 10 * torch.finfo(x.dtype).eps)
-    message = f"Relative error {error:.1e} at rank {rank} after {steps} steps" + (
-        "." if converged else f", above the tolerance {tolerance:.1e}: try a higher rank or seed."
-    )
-    return Decomposition(value, error, converged, message, steps, 0)
+
+    def _weights(self) -> Tensor:  # (r,)
+        return self.factors[0].new_ones(self.rank) if self.weights is None else self.weights
+
+    def _first(self) -> Tensor:  # (d_1, r)
+        return self.factors[0] if self.weights is None else self.factors[0] * self.weights
+
+    def _gram(self, other: Self) -> Tensor:  # ()
+        pairs = zip(self.factors, other.factors, strict=True)
+        grams = [f.mH @ g for f, g in pairs]  # (r, r')
+        return self._weights().conj() @ math.prod(grams[1:], start=grams[0]) @ other._weights()
+
+    def _compressed(self) -> Self:
+        """Give a smaller tensor with the same norm."""
+        factors = (self._first().detach(), *(f.detach() for f in self.factors[1:]))
+        return type(self)(
+            tuple(torch.linalg.qr(f).R if f.shape[0] > f.shape[1] else f for f in factors)
+        )
+
+    def _indices(self, index: Any) -> list[int | slice | Tensor]:
+        """Check an index, and give one entry per mode: all tensors, or whole numbers and slices."""
+        given = list(index) if isinstance(index, tuple) else [index]
+        dots = [k for k, i in enumerate(given) if i is Ellipsis]
+        n_given = len(given) - len(dots)
+        if len(dots) > 1 or n_given > self.order:
+            raise IndexError(
+                f"`CP[...]` must have at most {self.order} indices and one `...`. Got {index!r}."
+            )
+        at = dots[0] if dots else len(given)
+        given[at : at + 1] = [slice(None)] * (self.order - n_given)
+        many = [isinstance(i, Tensor) and i.ndim > 0 for i in given]
+        if not any(many):
+            try:
+                return [i if isinstance(i, slice) else operator.index(i) for i in given]
+            except TypeError:
+                pass
+        elif all(many) and len({i.shape for i in given}) == 1 and _whole(given):
+            return given
+        raise IndexError(
+            "`CP[...]` must be whole numbers, slices and `...`, or one tensor of whole numbers "
+            f"per mode, all of one shape. Got {index!r}."
+        )
 
 
-def _als(
-    dense: Tensor, factors: list[Tensor], tolerance: float, max_iterations: int
-) -> tuple[list[Tensor], float, int]:
-    unfoldings = [dense.movedim(k, 0).reshape(d, -1) for k, d in enumerate(dense.shape)]
-    error, pull = math.inf, 1e-2
-    for sweep in range(1, max_iterations + 1):
-        for k, unfolding in enumerate(unfoldings):
-            factors[k] = _proximal_step(unfolding, factors, k, pull)
-        if sweep % 10 == 0 or sweep == max_iterations:
-            factors = _balance(factors)
-            error = float((CP(tuple(factors)).to_dense() - dense).norm())
-            if error <= tolerance:
-                break
-            pull = min(1e-2, max(1e-14, 0.1 * error * error))
-    return factors, error, sweep
-
-
-def _khatri_rao(factors: list[Tensor]) -> Tensor:  # (d_1 ... d_n, r)
-    product = factors[0]
-    for f in factors[1:]:
-        product = (product[:, None, :] * f).flatten(0, 1)
-    return product
-
-
-def _proximal_step(unfolding: Tensor, factors: list[Tensor], k: int, pull: float) -> Tensor:
-    others = [f for i, f in enumerate(factors) if i != k]
-    gram = math.prod((f.mT @ f for f in others), start=torch.ones_like(others[0].mT @ others[0]))
-    right = unfolding @ _khatri_rao(others) + pull * factors[k]
-    left = gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    triangle, failed = torch.linalg.cholesky_ex(left)
-    if int(failed):
-        solution: Tensor = torch.linalg.lstsq(left, right.mT).solution
-        return solution.mT
-    return torch.cholesky_solve(right.mT, triangle).mT
-
-
-def _levenberg_marquardt(
-    dense: Tensor, factors: list[Tensor], tolerance: float, max_iterations: int
-) -> tuple[list[Tensor], int]:
-    """Damped Gauss-Newton on all factors; the damping follows the success of the steps."""
-    sizes = [f.numel() for f in factors]
-    residual = (dense - CP(tuple(factors)).to_dense()).flatten()
-    damping = 1e-2
-    for step in range(1, max_iterations + 1):
-        J = _jacobian(factors)
-        wide = J.shape[1] > J.shape[0]
-        gram = J @ J.mT if wide else J.mT @ J
-        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        while damping < 1e6:
-            triangle, failed = torch.linalg.cholesky_ex(gram + damping * eye)
-            if not int(failed):
-                right = residual if wide else J.mT @ residual
-                move = torch.cholesky_solve(right[:, None], triangle)[:, 0]
-                move = J.mT @ move if wide else move
-                moved = [f + m.view_as(f) for f, m in zip(factors, move.split(sizes), strict=True)]
-                new = (dense - CP(tuple(moved)).to_dense()).flatten()
-                if new.norm() < residual.norm():
-                    break
-            damping *= 4
-        else:
-            return factors, step
-        slow = bool(new.norm() > (1 - 1e-7) * residual.norm())
-        factors, residual = _balance(moved), new
-        damping = max(damping / 5, 1e-15)
-        if float(residual.norm()) <= tolerance or slow:
-            break
-    return factors, step
-
-
-def _jacobian(factors: list[Tensor]) -> Tensor:  # (entries of x, entries of all factors)
-    columns = []
-    rank = factors[0].shape[1]
-    shape = [f.shape[0] for f in factors]
-    for k, d in enumerate(shape):
-        others = _khatri_rao([f for i, f in enumerate(factors) if i != k])  # (rest, r)
-        eye = torch.eye(d, dtype=others.dtype, device=others.device)
-        block = torch.einsum("ij,qr->iqjr", eye, others)
-        block = block.reshape(d, *[s for i, s in enumerate(shape) if i != k], d * rank)
-        columns.append(block.movedim(0, k).reshape(-1, d * rank))
-    return torch.cat(columns, 1)
-
-
-def _balance(factors: list[Tensor]) -> list[Tensor]:
-    """Give the vectors of each term the same length."""
-    norms = torch.stack([f.norm(dim=0) for f in factors]).clamp(min=1e-300)
-    mean = norms.log().mean(0).exp()
-    return [f * (mean / n) for f, n in zip(factors, norms, strict=True)]
+def _whole(index: list[Tensor]) -> bool:
+    return not any(i.is_floating_point() or i.is_complex() or i.dtype == torch.bool for i in index)

@@ -50,19 +50,19 @@ def test_error_is_the_best_at_rank_one_of_a_matrix() -> None:
     expected = float(s[1:].norm() / s.norm())
     result = cp(matrix, 1, max_iterations=3000)
     assert result.relative_error == pytest.approx(expected, rel=1e-6)
-    assert not result.converged
-    assert "higher rank" in result.message
+    assert result.converged
+    assert "no longer falls: a higher rank" in result.message
 
 
 @pytest.mark.parametrize(("l_max", "odd", "rank"), [(1, True, 8), (1, False, 6), (2, False, 18)])
 def test_exact_ranks_of_couplings(l_max: int, odd: bool, rank: int) -> None:
     x = coupling("clebsch_gordan", l_max)
     x = x if odd else even_part(x)
-    errors = [
-        cp(x, rank, tolerance=1e-14, max_iterations=300, seed=s).relative_error for s in range(2)
-    ]
-    assert min(errors) < 1e-13
-    below = cp(x, rank - 2, tolerance=1e-14, max_iterations=200)
+    errors = (
+        cp(x, rank, tolerance=1e-14, max_iterations=300, seed=s).relative_error for s in range(4)
+    )
+    assert any(error < 1e-13 for error in errors)
+    below = cp(x, rank - 2, tolerance=1e-14, method="als", max_iterations=200)
     assert below.relative_error > 1e-2
 
 
@@ -84,7 +84,7 @@ def test_zero_tensor() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="finite"):
         cp(torch.full((2, 2, 2), torch.nan), 1)
-    with pytest.raises(ValueError, match="order two"):
+    with pytest.raises(ValueError, match="at least 2 axes"):
         cp(torch.ones(3), 1)
     with pytest.raises(ValueError, match="at least 1"):
         cp(torch.ones(2, 2), 0)
