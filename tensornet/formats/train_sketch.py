@@ -50,7 +50,10 @@ class Sum:
     """
 
     def __init__(self, trains: Sequence[Sequence[Tensor]]) -> None:
-        self.cores = [torch.stack(cores) for cores in zip(*trains, strict=True)]
+        several = len(trains) > 1
+        self.cores = [
+            torch.stack(cores) if several else cores[0][None] for cores in zip(*trains, strict=True)
+        ]
         self.sizes = tuple(core.shape[2] for core in self.cores)
         n = len(trains)
         self.ranks = (n, *(n * core.shape[3] for core in self.cores))
@@ -58,6 +61,8 @@ class Sum:
     def right(self, k: int, w: Tensor) -> Tensor:
         """See `Operand`."""
         n, r, d, after = self.cores[k].shape
+        if n == 1:
+            return (self.cores[k].reshape(r * d, after) @ w).reshape(r, -1)
         return torch.bmm(self.cores[k].reshape(n, r * d, after), w.reshape(n, after, -1)).reshape(
             n * r, -1
         )
@@ -65,6 +70,8 @@ class Sum:
     def left(self, k: int, c: Tensor) -> Tensor:
         """See `Operand`."""
         n, r, d, after = self.cores[k].shape
+        if n == 1:
+            return (c @ self.cores[k].reshape(r, d * after)).reshape(-1, after)
         moved = c.reshape(-1, n, r).transpose(0, 1) @ self.cores[k].reshape(n, r, d * after)
         return moved.reshape(n, -1, after).transpose(0, 1).reshape(-1, n * after)
 
@@ -144,11 +151,12 @@ def compress(
         width = max(min(width, bound - total), 1 + _HELD_OUT)
         blocks.append(_sketch(operands, like, width, generator))
         total += width
-        cores, e, error = _project(operands, like, blocks)
-        if tolerance == 0 or SAFETY * error <= 0.5 * tolerance:
-            return cores, e, SAFETY * error
+        final = tolerance == 0 or (total >= bound and largest is None)
+        found = _project(operands, like, blocks, math.inf if final else 0.5 * tolerance / SAFETY)
+        if found is not None:
+            return found[0], found[1], SAFETY * found[2]
         if total >= bound:
-            return None if largest is not None else (cores, e, SAFETY * error)
+            return None
         width = total
 
 
@@ -163,9 +171,12 @@ def _sketch(
     for k in range(n - 1, 0, -1):
         moved = [op.right(k, part) for op, part in zip(operands, w, strict=True)]
         rows = moved[0].shape[1]
-        shape, of = (rows, width), {"dtype": like.dtype, "device": like.device}
-        normal = torch.randn(shape, generator=generator, **of)  # type: ignore[call-overload]
-        normal = normal * (rows / operands[0].sizes[k]) ** -0.5
+        single = torch.complex64 if like.is_complex() else torch.float32  # drawn faster than double
+        normal = (
+            torch.randn(rows, width, generator=generator, dtype=single, device=like.device)
+            .mul_((rows / operands[0].sizes[k]) ** -0.5)
+            .to(like.dtype)
+        )
         w, more = _common_scale([part @ normal for part in moved])
         e = e + more
         parts.append(w)
@@ -174,9 +185,9 @@ def _sketch(
 
 
 def _project(
-    operands: Sequence[Operand], like: Tensor, blocks: list[Block]
-) -> tuple[list[Tensor], Tensor, float]:
-    """Sweep from the left; give cores, exponent and the estimated relative error."""
+    operands: Sequence[Operand], like: Tensor, blocks: list[Block], allowed: float
+) -> tuple[list[Tensor], Tensor, float] | None:
+    """Sweep from the left; give cores, exponent and the estimated relative error, if allowed."""
     sizes = operands[0].sizes
     m = [op.left(0, like.new_ones(1, op.ranks[0])) for op in operands]
     e = torch.zeros((), dtype=torch.int64, device=like.device)
@@ -191,6 +202,10 @@ def _project(
         basis = torch.linalg.qr(seen).Q
         left_over = held - basis @ (basis.mH @ held)
         lost.append(torch.linalg.vector_norm(left_over).square() / held.shape[1])
+        if allowed < math.inf and torch.linalg.vector_norm(left_over) > 2 * allowed * (
+            torch.linalg.vector_norm(held)
+        ):
+            return None  # this cut alone is far from enough
         at.append(e + blocks[-1].exponents[k + 1])
         cores.append(basis.reshape(q, sizes[k], -1))
         q = basis.shape[1]
@@ -203,7 +218,8 @@ def _project(
     if not lost or norm == 0:
         return cores, e, 0.0
     squares, powers = torch.stack(lost), (2 * (torch.stack(at) - e)).to(lost[0].dtype)
-    return cores, e, math.sqrt(float((squares * torch.exp2(powers)).sum())) / norm
+    error = math.sqrt(float((squares * torch.exp2(powers)).sum())) / norm
+    return (cores, e, error) if error <= allowed else None
 
 
 def truncate_back(
@@ -235,7 +251,7 @@ def _times(left: list[Tensor], right: list[Tensor]) -> Tensor:
 
 def _common_scale(parts: list[Tensor]) -> tuple[list[Tensor], Tensor]:
     """Divide all by one power of two; give the exponent too."""
-    largest = torch.stack([part.abs().amax() for part in parts]).amax()
+    largest = torch.stack([torch.linalg.vector_norm(part, math.inf) for part in parts]).amax()
     factor, e = split_scale(largest)
     factor = torch.where(largest > 0, factor / largest, torch.ones_like(largest))
     return [part * factor for part in parts], e
