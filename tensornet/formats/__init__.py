@@ -13,8 +13,9 @@ from tensornet.formats.hamiltonians import spin_operators as spin_operators
 from tensornet.formats.mps import MPS as MPS
 from tensornet.formats.tensor_train import TensorTrain as TensorTrain
 from tensornet.formats.train_matrix import TTMatrix as TTMatrix
-from tensornet.formats.train_rounding import round_train as round_train
 from tensornet.formats.train_rounding import round_sum as round_sum
+from tensornet.formats.train_rounding import round_train as round_train
 from tensornet.formats.train_svd import tensor_train as tensor_train
 from tensornet.formats.tucker import Tucker as Tucker
 from tensornet.formats.tucker_fit import tucker as tucker
+from tensornet.linalg.contraction import plan as plan
