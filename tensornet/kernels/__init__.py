@@ -8,3 +8,5 @@ from tensornet.kernels._registry import table as table
 from tensornet.kernels._registry import use as use
 from tensornet.kernels.chebyshev import chebyshev_moments as chebyshev_moments
 from tensornet.kernels.chebyshev import chebyshev_rows as chebyshev_rows
+from tensornet.kernels.tucker import tucker_points as tucker_points
+from tensornet.kernels.tucker import tucker_slopes as tucker_slopes

@@ -16,89 +16,70 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-
-_FMA = ("contract", "nsz")
-_INT32 = ir.IntType(32)
+from tensornet.kernels._tile import BYTES, FMA, Vectors
 
 
 def _tile(columns: int, vectors: int) -> Any:
-    """Code for ``out[i : i + points, q : q + columns]``, points = vectors * lanes of 64 bytes."""
+    """Code for ``out[i : i + points, q : q + columns]``, points = vectors * lanes of a vector."""
 
     def tile(typing: Any, x: Any, i: Any, c: Any, q: Any, out: Any) -> Any:
-        number = x.dtype
-        lanes = 512 // number.bitwidth
-
-        def emit(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            scalar = context.get_value_type(number)
-            vector = ir.VectorType(scalar, lanes)
-            X, C, O = (
-                context.make_array(a)(context, b, v)
-                for a, v in ((x, args[0]), (c, args[2]), (out, args[4]))
-            )
-            i0, q0 = args[1], args[3]
-            m, r = cgutils.unpack_tuple(b, C.shape)
-
-            def at(pointer: Any, index: Any, offset: int) -> Any:
-                index = b.add(index, ir.Constant(index.type, offset))
-                return b.gep(pointer, [index], source_etype=scalar)
-
-            def every(value: Any) -> Any:
-                one = b.insert_element(
-                    ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT32, 0)
-                )
-                zeros = ir.Constant(ir.VectorType(_INT32, lanes), None)
-                return b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-
-            def constant(value: float) -> Any:
-                return ir.Constant(vector, [ir.Constant(scalar, value)] * lanes)
-
-            def variable(value: Any) -> Any:
-                return cgutils.alloca_once_value(b, value)
-
-            points = []
-            for v in range(vectors):
-                pointer = b.bitcast(at(X.data, i0, v * lanes), vector.as_pointer())
-                points.append(b.load(pointer, align=number.bitwidth // 8))
-            twice = [b.fadd(p, p) for p in points]
-            before = [variable(p) for p in points]  # T_-1 = T_1
-            now = [variable(constant(1.0)) for _ in points]
-            sums = [[variable(constant(0.0)) for _ in points] for _ in range(columns)]
-            with cgutils.for_range(b, m) as loop:
-                row = b.add(b.mul(loop.index, r), q0)
-                t = [b.load(n) for n in now]
-                for k in range(columns):
-                    factor = every(b.load(at(C.data, row, k)))
-                    for v in range(vectors):
-                        product = b.fmul(factor, t[v], flags=_FMA)
-                        b.store(b.fadd(product, b.load(sums[k][v]), flags=_FMA), sums[k][v])
-                for v in range(vectors):
-                    product = b.fmul(twice[v], t[v], flags=_FMA)
-                    b.store(b.fsub(product, b.load(before[v]), flags=_FMA), now[v])
-                    b.store(t[v], before[v])
-            for v in range(vectors):
-                done = [b.load(sums[k][v]) for k in range(columns)]
-                for lane in range(lanes):
-                    point = b.add(i0, ir.Constant(i0.type, v * lanes + lane))
-                    row = b.add(b.mul(point, r), q0)
-                    for k in range(columns):
-                        value = b.extract_element(done[k], ir.Constant(_INT32, lane))
-                        b.store(value, at(O.data, row, k))
-            return context.get_dummy_value()
-
-        return types.void(x, types.intp, c, types.intp, out), emit
+        whole = types.intp
+        return types.void(x, whole, c, whole, out), lambda *emit: _emit(columns, vectors, *emit)
 
     return intrinsic(tile)
 
 
+def _emit(
+    columns: int, vectors: int, context: Any, b: Any, signature: Any, args: tuple[Any, ...]
+) -> Any:
+    x, c, out = (context.make_array(signature.args[k])(context, b, args[k]) for k in (0, 2, 4))
+    number = signature.args[0].dtype
+    simd = Vectors(b, context.get_value_type(number), number.bitwidth)
+    i, q = args[1], args[3]
+    m, r = cgutils.unpack_tuple(b, c.shape)
+
+    def plus(index: Any, offset: int) -> Any:
+        return b.add(index, ir.Constant(index.type, offset))
+
+    def variable(value: Any) -> Any:
+        return cgutils.alloca_once_value(b, value)
+
+    points = [simd.load(x.data, i, v) for v in range(vectors)]
+    twice = [b.fadd(p, p) for p in points]
+    before = [variable(p) for p in points]  # T_-1 = T_1
+    now = [variable(simd.constant(1.0)) for _ in points]
+    sums = [[variable(simd.constant(0.0)) for _ in points] for _ in range(columns)]
+    with cgutils.for_range(b, m) as loop:
+        row = b.add(b.mul(loop.index, r), q)
+        t = [b.load(n) for n in now]
+        for k in range(columns):
+            factor = simd.every(c.data, plus(row, k))
+            for v in range(vectors):
+                b.store(simd.multiply_add(factor, t[v], b.load(sums[k][v])), sums[k][v])
+        for v in range(vectors):
+            product = b.fmul(twice[v], t[v], flags=FMA)
+            b.store(b.fsub(product, b.load(before[v]), flags=FMA), now[v])
+            b.store(t[v], before[v])
+    for v in range(vectors):
+        done = [b.load(sums[k][v]) for k in range(columns)]
+        for lane in range(simd.lanes):
+            row = b.add(b.mul(plus(i, v * simd.lanes + lane), r), q)
+            for k in range(columns):
+                value = b.extract_element(done[k], ir.Constant(ir.IntType(32), lane))
+                b.store(value, b.gep(out.data, [plus(row, k)], source_etype=simd.scalar))
+    return context.get_dummy_value()
+
+
+_BLOCK = 64  # points: a whole number of every tile in both dtypes
 _eight, _four, _two, _one = _tile(8, 1), _tile(4, 2), _tile(2, 4), _tile(1, 4)
 
 
 @_bridge.jit
 def _block(x, c, out, i, stop):  # type: ignore[no-untyped-def]  # Numba infers them
-    """Fill the rows from i to stop, a multiple of 64 of them, by tiles."""
+    """Fill the rows from i to stop, a whole number of blocks, by tiles."""
     r = c.shape[1]
-    lanes = 64 // x.itemsize
-    for start in range(i, stop, 64):
+    lanes = BYTES // x.itemsize
+    for start in range(i, stop, _BLOCK):
         q = 0
         while q < r:
             left = r - q
@@ -107,30 +88,18 @@ def _block(x, c, out, i, stop):  # type: ignore[no-untyped-def]  # Numba infers 
                 size //= 2
             q = min(q, r - size)  # the last tile may overlap the one before
             if size == 8:
-                for j in range(start, start + 64, lanes):
+                for j in range(start, start + _BLOCK, lanes):
                     _eight(x, j, c, q, out)
             elif size == 4:
-                for j in range(start, start + 64, 2 * lanes):
+                for j in range(start, start + _BLOCK, 2 * lanes):
                     _four(x, j, c, q, out)
             elif size == 2:
-                for j in range(start, start + 64, 4 * lanes):
+                for j in range(start, start + _BLOCK, 4 * lanes):
                     _two(x, j, c, q, out)
             else:
-                for j in range(start, start + 64, 4 * lanes):
+                for j in range(start, start + _BLOCK, 4 * lanes):
                     _one(x, j, c, q, out)
             q += size
-
-
-@_bridge.jit
-def _rows(x, c, out, start, stop):  # type: ignore[no-untyped-def]
-    whole = start + (stop - start) // 64 * 64
-    _block(x, c, out, start, whole)
-    if whole < stop:
-        points = np.zeros(64, x.dtype)
-        rest = np.empty((64, c.shape[1]), x.dtype)
-        points[: stop - whole] = x[whole:stop]
-        _block(points, c, rest, 0, 64)
-        out[whole:stop] = rest[: stop - whole]
 
 
 @_bridge.jit
@@ -139,7 +108,8 @@ def _polynomials(x, rows):  # type: ignore[no-untyped-def]
     for j in range(n):
         rows[0, j] = 1
     if m > 1:
-        rows[1] = x
+        for j in range(n):
+            rows[1, j] = x[j]
     for k in range(2, m):
         for j in range(n):
             rows[k, j] = (x[j] + x[j]) * rows[k - 1, j] - rows[k - 2, j]
@@ -147,10 +117,18 @@ def _polynomials(x, rows):  # type: ignore[no-untyped-def]
 
 def rows(x: Tensor, coefficients: Tensor) -> Tensor:
     """`chebyshev_rows` by tiles."""
-    out = x.new_empty(x.shape[0], coefficients.shape[1])
+    n, r = x.shape[0], coefficients.shape[1]
+    out = x.new_empty(n, r)
     points, c, values = _bridge.arrays(x, coefficients, out)
-    work = 64 * max(1, 30_000 // coefficients.numel())
-    _bridge.spread(lambda i, j: _rows(points, c, values, i, j), x.shape[0], work)
+    whole = n // _BLOCK * _BLOCK
+    if whole:
+        grain = _BLOCK * max(1, 500_000 // (_BLOCK * coefficients.numel()))
+        _bridge.spread(lambda i, j: _block(points, c, values, i, j), whole, grain)
+    if whole < n:
+        last, rest = np.zeros(_BLOCK, points.dtype), np.empty((_BLOCK, r), points.dtype)
+        last[: n - whole] = points[whole:]
+        _block(last, c, rest, 0, _BLOCK)
+        values[whole:] = rest[: n - whole]
     return out
 
 

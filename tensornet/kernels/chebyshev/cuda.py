@@ -53,7 +53,7 @@ def moments_kernel(real: Any) -> Any:
 
 
 KERNELS = {rows_kernel: "pppiii", moments_kernel: "pppiii"}
-"""For each kernel its arguments: a pointer to numbers, a pointer to whole numbers (q), a size."""
+"""For each kernel its arguments: p is a pointer to numbers, i a size."""
 
 
 @cache
