@@ -11,6 +11,9 @@ from tensornet.formats.hamiltonians import neighbour_chain as neighbour_chain
 from tensornet.formats.hamiltonians import spin_chain as spin_chain
 from tensornet.formats.hamiltonians import spin_operators as spin_operators
 from tensornet.formats.mps import MPS as MPS
+from tensornet.formats.quantize import dequantize as dequantize
+from tensornet.formats.quantize import quantize as quantize
+from tensornet.formats.quantize import quantize_matrix as quantize_matrix
 from tensornet.formats.tensor_train import TensorTrain as TensorTrain
 from tensornet.formats.train_matrix import TTMatrix as TTMatrix
 from tensornet.formats.train_rounding import round_sum as round_sum
