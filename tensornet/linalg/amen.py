@@ -131,17 +131,22 @@ def _value(b: State, cores: Sequence[Tensor], log: float) -> State:
 
 def norm_log(cores: Sequence[Tensor]) -> float:
     """Logarithm of the norm of a train, by QR decompositions."""
-    carry, log = cores[0].new_ones(1, 1), 0.0
+    return _orthonormal(cores)[1]
+
+
+def _orthonormal(cores: Sequence[Tensor]) -> tuple[list[Tensor], float]:
+    """Make a train of norm one whose cores are orthonormal from the left; logarithm of its norm."""
+    carry, log, new = cores[0].new_ones(1, 1), 0.0, []
     for core in cores:
-        a, d, r = core.shape
-        carry = (carry @ core.reshape(a, d * r)).view(-1, r)
-        if carry.shape[0] > r:
-            carry = torch.linalg.qr(carry, mode="r").R
+        matrix = torch.tensordot(carry, core, 1).flatten(0, 1)
+        last = len(new) == len(cores) - 1
+        q, carry = (matrix, matrix) if last else torch.linalg.qr(matrix)
         size = float(torch.linalg.vector_norm(carry))
         if size == 0:
-            return -math.inf
+            return [], -math.inf
         carry, log = carry / size, log + math.log(size)
-    return log
+        new.append((carry if last else q).view(-1, core.shape[1], q.shape[1]))
+    return new, log
 
 
 def residual(
@@ -154,10 +159,16 @@ def residual(
         a, _, c = core.shape
         image = torch.tensordot(op, core, ([2], [1]))  # (w, i, v, a, c)
         images.append(image.permute(0, 3, 1, 2, 4).reshape(w * a, i, v * c))
-    norm, shift = norm_log(right), max(log, 0.0)
+    # of norm one first: in other gauges, parts of long trains are out of each other's range
+    images, log_image = _orthonormal(images)
+    right, log_right = _orthonormal(right)
+    if not images:
+        return 1.0
+    log = log + log_image - log_right
+    shift = max(log, 0.0)
     joined = []
     for k, (image, core) in enumerate(zip(images, right, strict=True)):
-        if k == 0:
+        if k == len(right) - 1:
             image, core = image * math.exp(log - shift), core * -math.exp(-shift)
         if len(right) == 1:
             joined.append(image + core)
@@ -170,4 +181,4 @@ def residual(
             both = image.new_zeros(a + b, d, r + s)
             both[:a, :, :r], both[a:, :, r:] = image, core
             joined.append(both)
-    return math.exp(norm_log(joined) + shift - norm)
+    return math.exp(min(700.0, norm_log(joined) + shift))
