@@ -96,6 +96,9 @@ def cp(
     if norm == 0:
         zeros = CP(tuple(torch.zeros(d, rank, dtype=x.dtype, device=x.device) for d in x.shape))
         return Decomposition(zeros, 0.0, True, "The tensor is zero.", 0, 0)
+    scale = norm ** (1 / x.ndim)
+    if not 1e-100 < norm < 1e100:  # squares would overflow
+        dense, norm = dense / norm, 1.0
 
     def fit(plan: Plan) -> Fit:
         if constraints:
@@ -103,10 +106,9 @@ def cp(
         return fit_whole(dense, norm, plan) if mask is None else fit_known(dense, mask, norm, plan)
 
     found = fit(plan) if max_term_norm is None else fit_bounded(fit, plan, max_term_norm)
-    scale = norm ** (1 / x.ndim)
     factors = found.factors if constraints else balance(found.factors)
     value = CP(tuple((scale * f).to(x.dtype) for f in factors))
-    final = [f.to(torch.float64) for f in value.factors]
+    final = [f.to(torch.float64) * (norm ** (1 / x.ndim) / scale) for f in value.factors]
     error = distance(dense, final) if mask is None else Known(dense, mask).error(final)
     error /= norm
     reached = error <= max(tolerance, 10 * torch.finfo(x.dtype).eps)
@@ -117,7 +119,10 @@ def cp(
 def _norm(x: Tensor) -> float:
     flat = x.flatten()
     square = float(flat.dot(flat))
-    return math.sqrt(square) if 1e-290 < square < 1e290 else float(torch.linalg.vector_norm(flat))
+    if 1e-290 < square < 1e290:
+        return math.sqrt(square)
+    largest = float(flat.abs().max())
+    return largest * float((flat / largest).norm()) if largest else 0.0
 
 
 def _verdict(found: Fit, error: float, reached: bool, plan: Plan) -> tuple[bool, str]:

@@ -18,6 +18,8 @@ from tensornet.formats.cp_terms import Fit, balance, cancellation
 
 # Unknowns of the largest system that is solved.
 LARGEST_SYSTEM = 6000
+# Steps for which the damping stays after it had to be raised.
+_REST = 3
 # Terms so much larger than the tensor mean that they diverge.
 DIVERGED = 1e3
 
@@ -50,7 +52,7 @@ def levenberg_marquardt(
     rho = data.residual(factors)
     error = float(rho.norm())
     wide = ridge == 0 and data.wide(factors[0].shape[1])
-    damping, step, slow, past = 1e-2, 0, 0, math.inf
+    damping, step, slow, past, rest = 1e-2, 0, 0, math.inf, 0
     for step in range(1, max_iterations + 1):
         system = data.outer(factors) if wide else data.normal(factors)
         objective = error * error + ridge * _squares(factors)
@@ -62,12 +64,13 @@ def levenberg_marquardt(
                 new_objective = new_error * new_error + ridge * _squares(moved)
                 if new_objective < objective:
                     break
-            damping *= 4
+            damping, rest = 4 * damping, _REST
         else:
             return Fit(factors, error, step, True)
         gain = 1 - new_objective / objective
         factors, rho, error = balance(moved), new, new_error
-        damping = max(damping / 5, 1e-15)
+        damping = damping if rest else max(damping / 5, 1e-15)
+        rest = max(rest - 1, 0)
         slow = slow + 1 if gain < STATIONARY else 0
         if error <= tolerance or slow == 2:
             return Fit(factors, error, step, slow == 2)

@@ -20,8 +20,8 @@ from tensornet.formats.cp_terms import Fit, cancellation
 _HARMLESS = 1e-6
 # Relative decrease of the squared error that is not worth another round outside of it.
 _WORTH = 1e-6
-# Halvings, on a logarithmic scale, of the ridge that bounds the terms.
-_HALVINGS = 4
+# Times that the ridge which bounds the terms is halved.
+_LOWERED = 20
 # Random starts at most, unknowns above which there is one only, and the ratio of errors at which
 # two starts count as having found the same.
 _STARTS = 4
@@ -106,7 +106,7 @@ def fit_known(x: Tensor, mask: Tensor, norm: float, plan: Plan) -> Fit:
 
 
 def fit_bounded(fit: Callable[[Plan], Fit], plan: Plan, bound: float) -> Fit:
-    """Fit with terms whose norms stay below a bound, by the smallest ridge that does it.
+    """Fit with terms whose norms stay below a bound, by about the smallest ridge that does it.
 
     Args:
         fit: Fits with a plan.
@@ -116,20 +116,16 @@ def fit_bounded(fit: Callable[[Plan], Fit], plan: Plan, bound: float) -> Fit:
     free = fit(plan)
     if cancellation(free.factors)[0] <= bound:
         return free
-    low, high, best = 0.0, 1e-8, None
-    while best is None:
-        found = fit(replace(plan, ridge=high))
-        if cancellation(found.factors)[0] <= bound:
-            best = found
-        else:
-            low, high = high, 10 * high
-    for _ in range(_HALVINGS if low else 0):
-        middle = math.sqrt(low * high)
-        found = fit(replace(plan, ridge=middle))
-        if cancellation(found.factors)[0] <= bound:
-            best, high = found, middle
-        else:
-            low = middle
+    ridge, best = 1e-3, None
+    while best is None:  # the terms shrink as the ridge grows
+        found = fit(replace(plan, ridge=ridge))
+        best = found if cancellation(found.factors)[0] <= bound else None
+        ridge *= 1 if best else 4
+    for _ in range(_LOWERED):
+        found = fit(replace(plan, ridge=ridge / 2))
+        if cancellation(found.factors)[0] > bound:
+            break
+        best, ridge = found, ridge / 2
     return best
 
 
@@ -137,7 +133,7 @@ def _restarted(x: Tensor, plan: Plan) -> Fit:
     """Fit from random starts, until the tolerance is met or two of them agree."""
     generator = torch.Generator().manual_seed(plan.seed)
     data, steps = Whole(x), 0
-    once = plan.method != "auto" or data.size(plan.rank) > _LARGEST_RESTARTED
+    once = plan.method != "auto" or plan.ridge > 0 or data.size(plan.rank) > _LARGEST_RESTARTED
     fits: list[Fit] = []
     for _ in range(1 if once else _STARTS):
         draws = [torch.randn(d, plan.rank, dtype=x.dtype, generator=generator) for d in x.shape]

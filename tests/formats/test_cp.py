@@ -1,96 +1,154 @@
+"""The CP format: its operations against the dense tensor."""
+
+from typing import Any
+
 import pytest
 import tensorly
 import torch
+from torch import Tensor
 
-from tensornet.formats import CP, cp
-from tensornet.products.coupling import coupling, even_part
+from tensornet.formats import CP, cp, load
 
 
-def random_cp(shape: tuple[int, ...], rank: int, seed: int = 20260) -> CP:
-    g = torch.Generator().manual_seed(seed)
-    return CP(tuple(torch.randn(d, rank, generator=g) for d in shape))
+def random_cp(shape: tuple[int, ...], rank: int, weights: bool = False) -> CP:
+    factors = tuple(torch.randn(d, rank) for d in shape)
+    return CP(factors, torch.randn(rank) if weights else None)
+
+
+def close(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 4, 5), (2, 3, 4, 5)])
 def test_dense_and_norm_agree_with_tensorly(shape: tuple[int, ...]) -> None:
     tensorly.set_backend("pytorch")
-    weights = torch.rand(3)
-    value = CP(random_cp(shape, 3).factors, weights)
+    value = random_cp(shape, 3, weights=True)
     if len(shape) > 1:
-        expected = tensorly.cp_to_tensor((weights, list(value.factors)))
-        torch.testing.assert_close(value.to_dense(), expected, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(value.norm(), value.to_dense().norm(), rtol=1e-12, atol=0)
+        expected = tensorly.cp_to_tensor((value.weights, list(value.factors)))
+        close(value.to_dense(), expected)
+    close(value.norm(), value.to_dense().norm())
     assert value.shape == shape
     assert value.order == len(shape)
     assert value.rank == 3
+    assert value.ranks == (3,)
     assert value.n_parameters == 3 * sum(shape) + 3
 
 
-@pytest.mark.parametrize("method", ["auto", "als", "lm"])
-def test_finds_an_exact_rank(method: str) -> None:
-    x = random_cp((4, 5, 6), 3).to_dense()
-    result = cp(x, 3, method=method, tolerance=1e-9, max_iterations=2000)
-    assert result.converged, result.message
-    measured = float((result.value.to_dense() - x).norm() / x.norm())
-    assert measured == pytest.approx(result.relative_error, rel=1e-3, abs=1e-15)
-    assert measured <= 1e-9
+def test_tensorly_both_ways() -> None:
+    value = random_cp((3, 4, 5), 2, weights=True)
+    there = value.to_tensorly()
+    assert type(there).__name__ == "CPTensor"
+    close(CP.from_tensorly(there).to_dense(), value.to_dense())
+    arrays = (None, [f.numpy() for f in value.factors])
+    close(CP.from_tensorly(arrays).to_dense(), CP(value.factors).to_dense())
 
 
-def test_order_four_and_matrices() -> None:
-    x = random_cp((3, 2, 4, 3), 2).to_dense()
-    assert cp(x, 2, tolerance=1e-9).converged
-    matrix = torch.randn(5, 4)
-    assert cp(matrix, 4, tolerance=1e-9).converged
-
-
-def test_error_is_the_best_at_rank_one_of_a_matrix() -> None:
-    """Eckart-Young: the certified error equals that of the truncated SVD."""
-    matrix = torch.randn(6, 5)
-    s = torch.linalg.svdvals(matrix)
-    expected = float(s[1:].norm() / s.norm())
-    result = cp(matrix, 1, max_iterations=3000)
-    assert result.relative_error == pytest.approx(expected, rel=1e-6)
-    assert result.converged
-    assert "no longer falls: a higher rank" in result.message
-
-
-@pytest.mark.parametrize(("l_max", "odd", "rank"), [(1, True, 8), (1, False, 6), (2, False, 18)])
-def test_exact_ranks_of_couplings(l_max: int, odd: bool, rank: int) -> None:
-    x = coupling("clebsch_gordan", l_max)
-    x = x if odd else even_part(x)
-    errors = (
-        cp(x, rank, tolerance=1e-14, max_iterations=300, seed=s).relative_error for s in range(4)
+def test_inner_norm_and_entries_of_complex_values() -> None:
+    a, b = (
+        CP(
+            tuple(torch.randn(d, 2, dtype=torch.complex128) for d in (3, 4, 2)),
+            torch.randn(2, dtype=torch.complex128),
+        )
+        for _ in range(2)
     )
-    assert any(error < 1e-13 for error in errors)
-    below = cp(x, rank - 2, tolerance=1e-14, method="als", max_iterations=200)
-    assert below.relative_error > 1e-2
+    x, y = a.to_dense(), b.to_dense()
+    close(a.inner(b), (x.conj() * y).sum())
+    close(a.inner(y), (x.conj() * y).sum())
+    close(a.norm(), torch.linalg.vector_norm(x))
+    close((a * b).to_dense(), x * y)
+    close((a * 2j).to_dense(), 2j * x)
+    assert not a.norm().is_complex()
 
 
-def test_same_seed_same_factors_and_dtype_kept() -> None:
-    x = random_cp((3, 4, 5), 2).to_dense()
-    a, b = cp(x, 2, seed=7).value, cp(x, 2, seed=7).value
-    assert all(torch.equal(f, g) for f, g in zip(a.factors, b.factors, strict=True))
-    single = cp(x.float(), 2)
-    assert single.value.factors[0].dtype == torch.float32
-    assert single.relative_error < 1e-6
+def test_indexing_as_dense() -> None:
+    value = random_cp((4, 5, 6), 3, weights=True)
+    x = value.to_dense()
+    close(value[1, -1, 2], x[1, -1, 2])
+    assert value[1, 2, 3].ndim == 0
+    indices: list[Any] = [
+        (slice(1, 3),),
+        (0,),
+        (..., 2),
+        (slice(None), 3, slice(0, 6, 2)),
+        (..., 1, 2),
+    ]
+    for index in indices:
+        close(value[index].to_dense(), x[index])
+    rows = tuple(torch.randint(0, d, (2, 7)) for d in x.shape)
+    close(value[rows], x[rows])
+    for bad in [(0, 0, 0, 0), (0.5,), (rows[0],), (..., 0, ...), (rows[0], rows[1], rows[2][0])]:
+        with pytest.raises(IndexError, match="must"):
+            value[bad]
+    with pytest.raises(IndexError):
+        value[4]
 
 
-def test_zero_tensor() -> None:
-    result = cp(torch.zeros(2, 3, 4), 2)
-    assert result.converged
-    assert not result.value.to_dense().any()
+def test_norm_of_a_difference_has_all_digits() -> None:
+    value = random_cp((30, 20, 10), 3)
+    moved = CP((value.factors[0] + 1e-11, *value.factors[1:]))
+    expected = float((moved.to_dense() - value.to_dense()).norm())
+    assert float((moved - value).norm()) == pytest.approx(expected, rel=1e-3)
+    assert float((value - value).norm()) < 1e-13 * float(value.norm())
 
 
-def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="finite"):
-        cp(torch.full((2, 2, 2), torch.nan), 1)
-    with pytest.raises(ValueError, match="at least 2 axes"):
-        cp(torch.ones(3), 1)
-    with pytest.raises(ValueError, match="at least 1"):
-        cp(torch.ones(2, 2), 0)
-    with pytest.raises(ValueError, match="method"):
-        cp(torch.ones(2, 2), 1, method="magic")
+def test_rounding_joins_equal_terms_exactly() -> None:
+    value = random_cp((4, 5, 6), 3, weights=True)
+    twice = (value + 0.5 * value - 2 * value).round()
+    assert twice.rank == 3
+    close(twice.to_dense(), -0.5 * value.to_dense())
+    assert (value - value).round().rank <= 3
+
+
+def test_rounding_finds_the_rank_again() -> None:
+    small = random_cp((5, 6, 7), 2)
+    noise = random_cp((5, 6, 7), 2)
+    value = small + noise * (1e-7 * float(small.norm() / noise.norm()))
+    rounded = value.round(tolerance=1e-5)
+    assert rounded.rank == 2
+    assert float((rounded - value).norm() / value.norm()) < 1e-5
+    assert value.round(max_rank=3).rank == 3
+    assert value.round(max_rank=1, tolerance=1e-9).rank == 1
+    with pytest.raises(NotImplementedError, match="gradients"):
+        CP(tuple(f.requires_grad_() for f in value.factors)).round(max_rank=1)
+
+
+def test_derivatives_of_norm_and_inner() -> None:
+    a, b = random_cp((3, 2, 4), 2), random_cp((3, 2, 4), 3)
+    inputs = tuple(f.requires_grad_() for f in (*a.factors, *b.factors))
+
+    def function(*f: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = CP(f[:3]), CP(f[3:])
+        return (left * right - left * left).norm(), left.inner(right)
+
+    assert torch.autograd.gradcheck(function, inputs, rtol=1e-6, atol=1e-8)
+
+
+def test_files(tmp_path: pytest.TempPathFactory) -> None:
+    for value in (random_cp((3, 4), 2), random_cp((3, 4), 2, weights=True)):
+        path = f"{tmp_path}/value.safetensors"
+        value.save(path)
+        again = load(path)
+        assert isinstance(again, CP)
+        assert (again.weights is None) == (value.weights is None)
+        assert torch.equal(again.to_dense(), value.to_dense())
+
+
+def test_bad_parts() -> None:
     with pytest.raises(ValueError, match=r"r = 2 as in `factors\[0\]`"):
         CP((torch.ones(3, 2), torch.ones(3, 4)))
     with pytest.raises(ValueError, match="weights"):
         CP((torch.ones(3, 2), torch.ones(3, 2)), torch.ones(3))
+    with pytest.raises(TypeError, match="dtype"):
+        CP((torch.ones(3, 2), torch.ones(3, 2).float()))
+    with pytest.raises(TypeError, match="floating"):
+        CP((torch.ones(3, 2, dtype=torch.int64),))
+    with pytest.raises(ValueError, match="at least one column"):
+        CP((torch.ones(3, 0),))
+    with pytest.raises(ValueError, match="Got none"):
+        CP(())
+
+
+def test_same_seed_same_factors() -> None:
+    x = torch.randn(3, 3, 3)
+    a, b = cp(x, 4, seed=7).value, cp(x, 4, seed=7).value
+    assert all(torch.equal(f, g) for f, g in zip(a.factors, b.factors, strict=True))
