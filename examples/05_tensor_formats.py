@@ -44,10 +44,8 @@ print(
 
 # %% Calculate with it: the mean of all entries, which no loop could visit
 mean = float(big.value.sum()) / 20.0**10
-sample = torch.randint(20, (200_000, 10))
-print(
-    f"mean of all entries {mean:.6f}, of 200,000 random ones {float(function(sample).mean()):.6f}"
-)
+sampled = float(function(torch.randint(20, (200_000, 10))).mean())
+print(f"mean of all entries {mean:.6f}, of 200,000 random ones {sampled:.6f}")
 
 # %% Sums and products grow ranks, rounding brings them down again
 double = big.value + big.value
