@@ -1,5 +1,7 @@
 """Tensor formats: values that store a tensor by its factors, and how to compute them."""
 
+from tensornet.formats.chebyshev_fit import ChebyshevDecomposition as ChebyshevDecomposition
+from tensornet.formats.chebyshev_fit import chebyshev_tucker as chebyshev_tucker
 from tensornet.formats.chebyshev_tucker import ChebyshevTucker as ChebyshevTucker
 from tensornet.formats.cp import CP as CP
 from tensornet.formats.cp_fit import cp as cp

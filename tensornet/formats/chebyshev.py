@@ -74,7 +74,7 @@ def to_coefficients(values: Tensor) -> Tensor:  # (m, ...) -> (m, ...)
         tensor([0.5000, 0.0000, 0.5000, 0.0000])
     """
     m = values.shape[0]
-    if m == 1:
+    if m == 1 or values.numel() == 0:
         return values
     circle = torch.cat([values, values[1:-1].flip(0)])
     c = torch.fft.rfft(circle, dim=0).real / (m - 1)
@@ -95,7 +95,7 @@ def to_values(coefficients: Tensor) -> Tensor:  # (m, ...) -> (m, ...)
         tensor([2., 1., 0.])
     """
     m = coefficients.shape[0]
-    if m == 1:
+    if m == 1 or coefficients.numel() == 0:
         return coefficients
     inner = 0.5 * coefficients[1:-1]
     circle = torch.cat([coefficients[:1], inner, coefficients[-1:], inner.flip(0)])

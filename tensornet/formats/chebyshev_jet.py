@@ -63,17 +63,18 @@ def _jet(
         rows = chebyshev.evaluate(points[:, k].contiguous(), c)
         rows_by_order = rows.split(core.shape[k], 1)
         partial = {
-            modes + (k,) * q: _contract(rows_by_order[q], x)
+            modes + (k,) * q: contract(rows_by_order[q], x)
             for modes, x in partial.items()
             for q in range(order - len(modes) + 1)
         }
     return partial
 
 
-def _contract(
+def contract(
     rows: Tensor,  # (n, r)
     x: Tensor,  # (n or 1, r, ...)
 ) -> Tensor:  # (n, ...)
+    """Contract the first mode of a tensor for every point, or of one tensor for all points."""
     if x.ndim == 2 and len(x) > 1:
         return (rows * x).sum(1)
     if len(x) == 1:  # the core itself, before any point has met it
