@@ -6,6 +6,9 @@ from tensornet.kernels._registry import kernel as kernel
 from tensornet.kernels._registry import kernels as kernels
 from tensornet.kernels._registry import table as table
 from tensornet.kernels._registry import use as use
+from tensornet.kernels.chain import chain as chain
+from tensornet.kernels.chain import chain_moments as chain_moments
+from tensornet.kernels.chain import chain_step as chain_step
 from tensornet.kernels.chebyshev import chebyshev_moments as chebyshev_moments
 from tensornet.kernels.chebyshev import chebyshev_rows as chebyshev_rows
 from tensornet.kernels.tucker import tucker_points as tucker_points

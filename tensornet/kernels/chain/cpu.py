@@ -1,0 +1,109 @@
+"""The chain of cores in Numba: points sorted by index, then products in registers."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tensornet.kernels import _bridge
+from tensornet.kernels._tile import BYTES, STORE, product
+
+
+@_bridge.jit
+def _sort(index, order, starts):  # type: ignore[no-untyped-def]  # Numba infers them
+    """Points in the order of their index, and where each index starts; whether all are in range."""
+    d = len(starts) - 1
+    for k in range(len(starts)):
+        starts[k] = 0
+    for k in range(len(index)):
+        if index[k] < 0 or index[k] >= d:
+            return False
+        starts[index[k]] += 1
+    total = 0
+    for k in range(d + 1):
+        count = starts[k]
+        starts[k] = total
+        total += count
+    for k in range(len(index)):
+        order[starts[index[k]]] = k
+        starts[index[k]] += 1
+    for k in range(d, 0, -1):
+        starts[k] = starts[k - 1]
+    starts[0] = 0
+    return True
+
+
+@_bridge.jit
+def _products(order, starts, a, x, o, r, d, width, first, last):  # type: ignore[no-untyped-def]
+    """Rows times slices, for the points of the indices from first to last."""
+    vectors = width * o.itemsize // BYTES
+    for s in range(first, last):
+        product(
+            STORE, order, starts[s], starts[s + 1], r, a, 0, r, 1,
+            x, s * width, d * width, o, 0, width, 0, 0, 0, vectors,
+        )  # fmt: skip
+
+
+@_bridge.jit
+def _sums(rows, starts, a, x, o, r, d, width, first, last):  # type: ignore[no-untyped-def]
+    """Sums of outer products of sorted points, one slice per index from first to last."""
+    vectors = width * o.itemsize // BYTES
+    for s in range(first, last):
+        p = starts[s]
+        product(
+            STORE, rows, 0, r, starts[s + 1] - p, a, p * r, 1, r,
+            x, p * width, width, o, s * width, d * width, 0, 0, 0, vectors,
+        )  # fmt: skip
+
+
+def step(left: Tensor, core: Tensor, index: Tensor) -> Tensor:
+    """`chain_step`, points of one index together."""
+    (n, r), (_, d, q) = left.shape, core.shape
+    order, starts = _ordered("chain_step", index, d)
+    core, width = _padded(core), _width(q, core)
+    out = left.new_empty(n, width)
+    a, x, o = _bridge.arrays(left.view(-1), core.view(-1), out.view(-1))
+    _bridge.spread(
+        lambda first, last: _products(order, starts, a, x, o, r, d, width, first, last),
+        d,
+        max(1, 100_000 * d // (n * r * width)),
+    )
+    return out if width == q else out[:, :q].contiguous()
+
+
+def moments(left: Tensor, right: Tensor, index: Tensor, d: int) -> Tensor:
+    """`chain_moments`, points of one index together."""
+    (n, r), q = left.shape, right.shape[1]
+    order, starts = _ordered("chain_moments", index, d)
+    sequence = torch.from_numpy(order)
+    right, width = _padded(right.index_select(0, sequence)), _width(q, right)
+    out = left.new_empty(r, d, width)
+    left = left.index_select(0, sequence)
+    a, x, o = _bridge.arrays(left.view(-1), right.view(-1), out.view(-1))
+    rows = np.arange(r)
+    _bridge.spread(
+        lambda first, last: _sums(rows, starts, a, x, o, r, d, width, first, last),
+        d,
+        max(1, 100_000 * d // (n * r * width)),
+    )
+    return out if width == q else out[..., :q].contiguous()
+
+
+def _width(q: int, x: Tensor) -> int:
+    lanes = BYTES // x.itemsize
+    return -(-q // lanes) * lanes
+
+
+def _padded(x: Tensor) -> Tensor:
+    q = x.shape[-1]
+    more = _width(q, x) - q
+    return torch.nn.functional.pad(x, (0, more)) if more else x
+
+
+def _ordered(name: str, index: Tensor, d: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    order, starts = np.empty(len(index), np.int64), np.empty(d + 1, np.int64)
+    if not _sort(*_bridge.arrays(index), order, starts):
+        raise IndexError(
+            f"`{name}(index=...)` must be from 0 to {d - 1}. "
+            f"Got {int(index.min())} to {int(index.max())}."
+        )
+    return order, starts
