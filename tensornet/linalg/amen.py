@@ -136,7 +136,7 @@ def norm_log(cores: Sequence[Tensor]) -> float:
 
 def _orthonormal(cores: Sequence[Tensor]) -> tuple[list[Tensor], float]:
     """Make a train of norm one whose cores are orthonormal from the left; logarithm of its norm."""
-    carry, log, new = cores[0].new_ones(1, 1), 0.0, []
+    carry, log, new = cores[0].new_ones(1, 1), 0.0, list[Tensor]()
     for core in cores:
         matrix = torch.tensordot(carry, core, 1).flatten(0, 1)
         last = len(new) == len(cores) - 1
