@@ -189,11 +189,9 @@ def _rounded(
         # Where rounding changes most can be searched for without asking the function.
         generator = np.random.default_rng(seed)
         change = partial(_change, outcome.cores, cores)
-        ends = [
-            ascend(change, entries.shape, point, 2, generator)
-            for point in spread(entries.shape, 4, generator)
-        ]
-        seen = np.concatenate([seen, np.stack(ends)])
+        starts = spread(entries.shape, 4, generator)
+        ends = ascend(change, entries.shape, starts, 2, generator)
+        seen = np.concatenate([seen, ends])
         largest = float(np.abs(entries(seen) - evaluate(cores, seen)).max()) / entries.largest
         if max(frobenius, largest) <= reach:
             break

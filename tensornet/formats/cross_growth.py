@@ -97,7 +97,6 @@ class Growth:
         d = len(self.entries.shape)
         self.points: Integers = np.zeros((0, d), np.int64)  # looked at, with their weights
         self.weights: Reals = np.zeros(0)
-        self.ends: set[bytes] = set()
 
     def run(self) -> Outcome:
         """Take pivots until the tests are passed or nothing more can be done."""
@@ -126,7 +125,7 @@ class Growth:
         points = np.concatenate([self.starts, spread(entries.shape, 8, generator)])
         sizes = np.abs(entries(points))
         order = np.argsort(-sizes, kind="stable")
-        best = self._walk(points[order[0]])
+        best = self._walk(points[order[:1]])[0]
         if entries.largest == 0:
             best = self._anything()
         self.tree = Tree(entries, best, self.most)
@@ -142,22 +141,20 @@ class Growth:
         for point in points[order[1:3]]:
             self.tree.insert(point, self.threshold())
         if self.peaked:
-            for point in spread(entries.shape, WALKS // 2, generator):
-                self.tree.insert(self._walk(point), self.threshold())
+            for point in self._walk(spread(entries.shape, WALKS // 2, generator)):
+                self.tree.insert(point, self.threshold())
 
     def _anything(self) -> Integers:
         """Look for an entry that is not zero where the first samples all were."""
         points = spread(self.entries.shape, 16 * WALKS, self.generator)
         self.entries(points)
-        for point in points[:WALKS]:
-            if self.entries.largest == 0:
-                self._walk(point)
+        if self.entries.largest == 0:
+            self._walk(points[:WALKS])
         return self.entries.where
 
-    def _walk(self, point: Integers) -> Integers:
-        """Walk to a large entry."""
-        shape, ends = self.entries.shape, self.ends
-        return ascend(self.entries, shape, point, 3, self.generator, seen=ends)
+    def _walk(self, points: Integers) -> Integers:
+        """Walk to large entries."""
+        return ascend(self.entries, self.entries.shape, points, 3, self.generator)
 
     def _round(self) -> str:
         """Take pivots until no bond asks for one, then look at the whole."""
@@ -233,13 +230,11 @@ class Growth:
         more = spread(self.entries.shape, WALKS // 2, self.generator)
         more = more if self.peaked else more[:3]
         corners = np.array([[0] * len(self.entries.shape), self.entries.shape]) - [[0], [1]]
-        ends = [
-            ascend(self._residual, self.entries.shape, point, 1 if self.peaked else 2,
-                   self.generator, thin=not self.peaked)
-            for point in np.concatenate([worst, more, corners, self.starts])
-        ]  # fmt: skip
+        starts = np.concatenate([worst, more, corners, self.starts])
+        shape, sweeps = self.entries.shape, 1 if self.peaked else 2
+        ends = ascend(self._residual, shape, starts, sweeps, self.generator, thin=not self.peaked)
         alike = near_diagonal(self.entries.shape, LOOKS, self.generator)
-        points = np.concatenate([np.stack(ends), alike, self.points])
+        points = np.concatenate([ends, alike, self.points])
         return points, np.abs(self._residual(points))
 
     def _residual(self, points: Integers) -> Numbers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,71 +61,82 @@ def near_diagonal(
 def ascend(
     values: Callable[[Integers], Numbers],
     shape: tuple[int, ...],
-    point: Integers,  # (d,)
+    points: Integers,  # (w, d)
     sweeps: int,
     generator: np.random.Generator,
     *,
-    seen: set[bytes] | None = None,
     thin: bool = False,
-) -> Integers:  # (d,)
-    """Walk to a larger absolute value, one mode after the other, to the largest of each fibre.
+) -> Integers:  # (w, d)
+    """Walk to larger absolute values, one mode after the other, to the largest of each fibre.
+
+    All walks go at once, so that few calls ask for many values. One that meets another after a
+    pass over the modes goes no further.
 
     Args:
         values: Gives values at indices (n, d).
         shape: Sizes of the modes.
-        point: Where to begin.
+        points: Where to begin.
         sweeps: Largest number of passes over the modes.
         generator: Order of the modes, and where to go in a fibre of zeros.
-        seen: Ends of earlier walks, to which the end is added; a pass to one of them is the last.
         thin: Whether to look at a few entries of each fibre only: ends, neighbours, some others.
     """
-    point = point.copy()
-    seen = set() if seen is None else seen
-
-    def sizes(k: int, indices: Integers) -> Reals:
-        fibre = np.repeat(point[None], len(indices), 0)
-        fibre[:, k] = indices
-        return np.abs(values(fibre))
-
+    points = points.copy()
+    moving = np.arange(len(points))
     for _ in range(sweeps):
-        before = point.copy()
-        for k in generator.permutation(len(point)).tolist():
-            n = shape[k]
+        before = points.copy()
+        for k in generator.permutation(len(shape)).tolist():
+            n, walkers = shape[k], points[moving]
             if thin and n > 2 * THIN:
-                near = np.clip(point[k] + np.arange(-1, 2), 0, n - 1)
-                grid = np.unique([0, *near, n - 1, *generator.integers(0, n, THIN - 5)])
-                point[k], size = _best(sizes(k, grid), grid)
+                some = generator.integers(0, n, (len(walkers), THIN - 3))
+                some[:, 0], some[:, 1] = 0, n - 1
+                near = (walkers[:, k, None] + np.arange(-1, 2)).clip(0, n - 1)
+                best, size = _best(values, walkers, k, np.concatenate([some, near], 1))
             else:
-                point[k], size = _largest(partial(sizes, k), n)
-            if size == 0:
-                point[k] = generator.integers(n)
-        if np.array_equal(before, point) or point.tobytes() in seen:
+                best, size = _largest(values, walkers, k, n)
+            points[moving, k] = np.where(size > 0, best, generator.integers(0, n, len(best)))
+        _, first = np.unique(points, axis=0, return_index=True)
+        moved = (points != before).any(1)
+        moving = np.array([i for i in moving if moved[i] and i in first], np.int64)
+        if len(moving) == 0:
             break
-    seen.add(point.tobytes())
-    return point
+    return points
 
 
-def _largest(sizes: Callable[[Integers], Reals], n: int) -> tuple[int, float]:
-    low, high = 0, n
-    while high - low > LONG:
-        grid = np.unique(np.linspace(low, high - 1, LONG // 2).astype(np.int64))
-        best = int(sizes(grid).argmax())
-        low, high = int(grid[max(best - 1, 0)]), int(grid[min(best + 1, len(grid) - 1)]) + 1
-    grid = np.arange(low, high)
-    return _best(sizes(grid), grid)
+def _largest(
+    values: Callable[[Integers], Numbers], walkers: Integers, k: int, n: int
+) -> tuple[Integers, Reals]:
+    """Find the largest value on the fibre along mode k through each point."""
+    low, high = np.zeros(len(walkers), np.int64), np.full(len(walkers), n)
+    while n > LONG:
+        steps = np.linspace(0, 1, LONG // 2)
+        grid = low[:, None] + (steps * (high - low - 1)[:, None]).astype(np.int64)
+        best, _ = _best(values, walkers, k, grid)
+        step = (high - low) // (LONG // 2 - 1) + 1
+        low, high = np.maximum(low, best - step), np.minimum(high, best + step + 1)
+        n = int((high - low).max())
+    grid = np.minimum(low[:, None] + np.arange(n), high[:, None] - 1)
+    return _best(values, walkers, k, grid)
 
 
-def _best(sizes: Reals, grid: Integers) -> tuple[int, float]:
-    best = int(sizes.argmax())
-    return int(grid[best]), float(sizes[best])
+def _best(
+    values: Callable[[Integers], Numbers],
+    walkers: Integers,  # (w, d)
+    k: int,
+    grid: Integers,  # (w, c)
+) -> tuple[Integers, Reals]:
+    fibres = np.repeat(walkers[:, None], grid.shape[1], 1)
+    fibres[:, :, k] = grid
+    sizes = np.abs(values(fibres.reshape(-1, walkers.shape[1]))).reshape(grid.shape)
+    at, rows = sizes.argmax(1), np.arange(len(grid))
+    return grid[rows, at], sizes[rows, at]
 
 
 def evaluate(cores: list[Numbers], indices: Integers) -> Numbers:
     """Evaluate a train of cores (r, n, r') at indices (n, d)."""
-    row: Numbers = cores[0][0, indices[:, 0]]
+    row: Numbers = cores[0][:, indices[:, 0]].transpose(1, 0, 2)
     for k, core in enumerate(cores[1:], 1):
-        row = np.einsum("ta,tab->tb", row, core[:, indices[:, k]].transpose(1, 0, 2))
-    return row[:, 0]
+        row = row @ core[:, indices[:, k]].transpose(1, 0, 2)
+    return row[:, 0, 0]
 
 
 class Sampler:

@@ -99,13 +99,15 @@ class Tree:
             self.U[k] = weights(self.F[k], self.F[k][self.M[k]])
 
     def add(self, k: int, left: Integers, right: Integers) -> None:
-        """Add a pivot to chain bond k, 0 < k < d.
+        """Add a pivot to chain bond k, 0 < k < d, unless one of its halves is a pivot already.
 
         Args:
             k: Number of the bond.
             left: Indices of the first k modes.
             right: Indices of the others.
         """
+        if (self.I[k] == left).all(1).any() or (self.J[k] == right).all(1).any():
+            return  # its residual is round-off
         column = self._block(k - 1, self.I[k - 1], self.M[k - 1], right[None])
         row = self._block(k, left[None], self.M[k], self.J[k + 1])
         self.I[k] = np.concatenate([self.I[k], left[None]])
@@ -116,13 +118,15 @@ class Tree:
         self._refresh(k)
 
     def add_leaf(self, k: int, index: int, point: Integers) -> None:
-        """Add a pivot to mode k.
+        """Add a pivot to mode k, unless it is one already.
 
         Args:
             k: Number of the mode.
             index: The pivot.
             point: Any point of the fibre that tells it apart from the others.
         """
+        if index in self.M[k]:
+            return
         fibre = self.fibre(k, point)
         new = self._block(k, self.I[k], np.array([index]), self.J[k + 1])
         self.M[k] = np.append(self.M[k], index)
