@@ -72,6 +72,13 @@ class MPS(TensorTrain):
                     "centre out, and call `canonical`.)"
                 )
 
+    def _gauged(self, cores: Sequence[Tensor], log_scale: Tensor, center: int | None) -> Self:
+        """Make a value without checks of all cores, which would cost more than a gate does."""
+        new = object.__new__(type(self))
+        for name, part in (("cores", tuple(cores)), ("log_scale", log_scale), ("center", center)):
+            object.__setattr__(new, name, part)
+        return new
+
     def settings(self) -> dict[str, Any]:
         """Give the centre."""
         return {"center": self.center}
@@ -137,7 +144,7 @@ class MPS(TensorTrain):
         zero = not bool(norm > 0)
         cores[k] = cores[k] / (1 if zero else norm)
         log = train_sweeps.log_of(e, self.log_scale) + (0 if zero else norm.log())
-        return type(self)(tuple(cores), log, center=k)
+        return self._gauged(cores, log, k)
 
     def _site(self, where: str, site: int) -> int:
         if isinstance(site, bool) or not isinstance(site, int):
@@ -154,12 +161,14 @@ class MPS(TensorTrain):
 
     def conj(self) -> Self:
         """Conjugate every entry."""
-        return replace(super().conj(), center=self.center)
+        new = super().conj()
+        return self._gauged(new.cores, new.log_scale, self.center)
 
     def _scaled(self, factor: float | complex | Tensor) -> Self:
         new = super()._scaled(factor)
         size = abs(factor.detach().item() if isinstance(factor, Tensor) else factor)
-        return replace(new, center=self.center) if 0 < size < math.inf else new
+        center = self.center if 0 < size < math.inf else None
+        return self._gauged(new.cores, new.log_scale, center)
 
     def normalized(self) -> Self:
         """Give the state divided by its norm.
@@ -170,7 +179,7 @@ class MPS(TensorTrain):
         size = self.log_norm()
         if not bool(size > -math.inf):
             raise ValueError("`MPS.normalized` must have a state that is not zero. Got zero.")
-        return replace(self, log_scale=self.log_scale - size)
+        return self._gauged(self.cores, self.log_scale - size, self.center)
 
     def round(
         self, *, tolerance: float = 0.0, max_rank: int | None = None, method: str = "auto"
@@ -219,17 +228,14 @@ class MPS(TensorTrain):
         error = math.sqrt(weight)
         message = f"Rank {basis.shape[1]} at bond {k}, with a relative error of {error:.1e}."
         converged = error <= max(tolerance, 100 * torch.finfo(self.dtype).eps)
-        value = type(self)(tuple(cores), self.log_scale, center=k + 1)
+        value = self._gauged(cores, self.log_scale, k + 1)
         return Decomposition(value, error, converged, message, 1, 0)
 
     def _bond(self, where: str, bond: int) -> int:
-        if self.order < 2:
-            raise ValueError(f"`MPS.{where}` must have two sites or more. Got one.")
-        if not 0 <= bond < self.order - 1:
-            raise IndexError(
-                f"`MPS.{where}(bond=...)` must be in 0 to {self.order - 2}. Got {bond}."
-            )
-        return bond
+        if 0 <= bond < self.order - 1:
+            return bond
+        bonds = f"in 0 to {self.order - 2}" if self.order > 1 else "of two sites or more"
+        raise IndexError(f"`MPS.{where}(bond=...)` must be {bonds}. Got {bond}.")
 
     def apply_gate(
         self,
@@ -276,7 +282,7 @@ class MPS(TensorTrain):
             (moved / norm).reshape(a * d1, d2 * b),
             rank=max_rank, tolerance=tolerance, scale=1.0, method="svd",
         )  # fmt: skip
-        scaled = replace(here, log_scale=here.log_scale + norm.log(), center=None)
+        scaled = self._gauged(here.cores, here.log_scale + norm.log(), None)
         eye = torch.eye(d2 * b, dtype=self.dtype, device=self.device).reshape(d2 * b, d2, b)
         return scaled._split(k, found.left, found.right, eye, found.weight, tolerance)
 
@@ -304,7 +310,7 @@ class MPS(TensorTrain):
 
         Args:
             n: How many.
-            seed: The same seed gives the same configurations.
+            seed: Seed of the draws.
 
         Raises:
             ValueError: If the state is zero.
