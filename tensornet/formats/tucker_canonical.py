@@ -91,19 +91,21 @@ def _unit_terms(
     factors: Sequence[Tensor], weights: Tensor | None
 ) -> tuple[list[Tensor], Tensor, float]:
     """Give unit columns, lengths of terms (largest one), and the scale taken out of these."""
-    norms = torch.stack([torch.linalg.vector_norm(f, dim=0) for f in factors])
-    length = norms.log().sum(0)
+    length = factors[0].new_zeros(factors[0].shape[1])
     sign = torch.ones_like(factors[0][0])
     if weights is not None:
-        length = length + weights.abs().log()
-        sign = weights.sgn()
+        length, sign = weights.abs().log(), weights.sgn()
+    units = []
+    for f in factors:
+        top = f.abs().amax(0).clamp(min=torch.finfo(f.dtype).tiny)  # squares would underflow
+        norm = torch.linalg.vector_norm(f / top, dim=0)
+        units.append(f / top / torch.where(norm > 0, norm, torch.ones_like(norm)))
+        length = length + top.log() + norm.log()
     there = length > -math.inf
     if not bool(there.any()):
-        return list(factors), sign[:0], 1.0
-    top = float(length.max())
-    terms = (sign * (length - top).exp())[there]
-    units = [f[:, there] / n[there] for f, n in zip(factors, norms, strict=True)]
-    return units, terms, math.exp(top)
+        return units, sign[:0], 1.0
+    most = float(length.max())
+    return [u[:, there] for u in units], (sign * (length - most).exp())[there], math.exp(most)
 
 
 def _reduced(
@@ -145,12 +147,13 @@ def canonical_core(weights: Tensor | None, sides: Sequence[Tensor]) -> Tensor:  
         block = [side[:, begin : begin + step] for side in sides]
         if weights is not None:
             block[-1] = block[-1] * weights[begin : begin + step]
-        core = core + _khatri_rao(block[:-1]) @ block[-1].mT
+        core = core + _khatri_rao(block[:-1], block[-1]) @ block[-1].mT
     return core.reshape(shape)
 
 
-def _khatri_rao(matrices: Sequence[Tensor]) -> Tensor:  # (d_1 ... d_n, r)
-    product = matrices[0]
+def _khatri_rao(matrices: Sequence[Tensor], like: Tensor) -> Tensor:  # (d_1 ... d_n, r)
+    """Multiply columns with each other; of no matrix, ones."""
+    product = matrices[0] if matrices else torch.ones_like(like[:1])
     for matrix in matrices[1:]:
         product = (product[:, None] * matrix).flatten(0, 1)
     return product
@@ -180,7 +183,7 @@ def _with_derivative(
     def unfolding(k: int, sides: list[Tensor]) -> Tensor:
         side = sides[k] if weights is None else sides[k] * weights
         others = [other for j, other in enumerate(sides) if j != k]
-        return side @ _khatri_rao(others).mT if others else side.sum(1, keepdim=True)
+        return side @ _khatri_rao(others, side).mT
 
     projected = [basis.mH @ f for basis, f in zip(bases, factors, strict=True)]
     modes = cut.modes * (1 + sweeps)

@@ -90,13 +90,13 @@ def tucker(
     if isinstance(x, CP):
         return _canonical(x, ranks, tolerance, method, sweeps)
     norm = _norm(x)
-    limits = _limits(x.shape, ranks)
     if x.dtype in (torch.float16, torch.bfloat16):
         found = tucker(x.float(), ranks=ranks, tolerance=tolerance, method=method, sweeps=sweeps)
         value = found.value.to(x.dtype)
         difference = value.detach().to(torch.float32).to_dense() - x.detach().float()
-        error = float(torch.linalg.vector_norm(difference)) / norm if norm else 0.0
+        error = float(difference.norm()) / float(x.detach().float().norm() or 1.0)
         return _told(value, error, tolerance, sweeps)
+    limits = _limits(x.shape, ranks)
     if norm == 0:
         sizes = [1 if ranks is None else r for r in limits]
         pairs = zip(x.shape, sizes, strict=True)
@@ -124,8 +124,10 @@ def _norm(x: Tensor) -> float:
     norm = float(torch.linalg.vector_norm(x.detach()))
     if not math.isfinite(norm) or x.ndim == 0:
         _check.dense("tucker", "x", x)  # entries that are finite have a norm that overflows
+    if not torch.finfo(x.dtype).tiny ** 0.25 < norm < math.inf:
         largest = float(x.detach().abs().max())
-        norm = largest * float(torch.linalg.vector_norm(x.detach() / largest))
+        if largest > 0:
+            norm = largest * float(torch.linalg.vector_norm(x.detach() / largest))
     return norm
 
 

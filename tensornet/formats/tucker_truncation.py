@@ -68,6 +68,11 @@ def sequential(
         x = mode_multiplied(x, bases[k].mH, k)
         budget = max(0.0, budget - dropped)
         total, sharp = total + dropped, sharp and known
+    for k in modes:  # a mode that came early may have kept more than the later ones can use
+        if x.shape[k] ** 2 > x.numel():
+            inner, *_ = _exact(x, k, x.numel() // x.shape[k], 0.0)
+            bases[k] = bases[k] @ inner
+            x = mode_multiplied(x, inner.mH, k)
     return Truncation(x, tuple(bases), modes, total if sharp else None)
 
 
