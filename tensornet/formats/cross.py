@@ -60,12 +60,12 @@ def cross(
         start_points: Indices at which something is known to happen.
 
     Returns:
-        The train, rounded to the lowest ranks that the tolerance allows. ``relative_error`` is an
-        estimate, the larger of two that the message tells: the Frobenius norm of the difference
-        over that of the train, from 200 random points that were never used for pivots, drawn as
-        above and weighted accordingly; and the largest residual at all points looked at, over the
-        largest entry seen. Where the tensor is small enough to be asked for whole, it is the true
-        Frobenius error. ``n_evaluations`` counts entries, ``n_iterations`` sweeps over all bonds.
+        The train, on the CPU, rounded to low ranks that the tolerance allows. ``relative_error``
+        is an estimate, the larger of two that the message tells: the Frobenius norm of the
+        difference over that of the train, from 200 random points that were never used for pivots,
+        drawn as above and weighted accordingly; and the largest residual at all points looked at,
+        over the largest entry seen. Where the tensor is small enough to be asked for whole, it is
+        the true Frobenius error. ``n_evaluations`` counts entries, ``n_iterations`` sweeps.
 
     Raises:
         TypeError: If the function gives no numbers, or complex ones for a real `dtype`.

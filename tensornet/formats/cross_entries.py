@@ -91,7 +91,8 @@ class Entries:
     def _ask(self, indices: Integers) -> Numbers:
         indices = self.whole(indices)
         try:
-            answer = self.function(torch.from_numpy(indices.copy()))
+            with torch.no_grad():
+                answer = self.function(torch.from_numpy(indices.copy()))
         except Exception as error:
             bad, error = self._culprit(indices, error)
             raise RuntimeError(

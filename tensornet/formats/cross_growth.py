@@ -133,7 +133,7 @@ class Growth:
         for k in range(self.tree.order):
             if k > 0:
                 self.bonds.append(ChainBond(self.tree, k, self.most))
-            self.bonds.append(LeafBond(self.tree, k, self.most))
+            self.bonds.append(LeafBond(self.tree, k, self.most**2))
         self.cores = self.tree.cores()
         self.peaked = bool(np.median(sizes) <= PEAKED * entries.largest)
         for point in self.starts:
@@ -190,14 +190,15 @@ class Growth:
         for at in np.argsort(-found, kind="stable")[:3]:
             if found[at] > self.threshold():
                 self.tree.insert(points[at], self.threshold())
-        if self.tree.size() > before and size <= self.tolerance:
+        same = self.tree.size() == before
+        if not same and size <= self.tolerance:
             return "again"
-        low = self.sharpness * self.tolerance <= self.floor()
-        if low and not grown and self.tree.size() == before:
-            capped = any(bond.capped() for bond in self.bonds)
+        chain = [bond for bond in self.bonds if isinstance(bond, ChainBond)]
+        capped = any(bond.capped() for bond in chain)
+        stuck = not grown and self.sharpness * self.tolerance <= self.floor()
+        whole = all(self.tree.short(k) for k in range(self.tree.order))
+        if all(bond.capped() or (whole and bond.full()) for bond in chain) or (stuck and same):
             return "the largest rank is reached" if capped else "no pivot makes it smaller"
-        if all(bond.capped() for bond in self.bonds if isinstance(bond, ChainBond)):
-            return "the largest rank is reached"
         goal = 0.7 * self.tolerance / max(size, found.max() / self.entries.largest)
         self.sharpness *= min(max(goal, 0.2), 0.7)
         return "again"

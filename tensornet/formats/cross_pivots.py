@@ -62,8 +62,12 @@ class Bond(ABC):
         """Make an entry a pivot."""
 
     def capped(self) -> bool:
-        """Say whether no pivot may be added though there is room."""
+        """Say whether there are as many pivots as are allowed."""
         return self.rank() >= self.most
+
+    def full(self) -> bool:
+        """Say whether every row or every column is a pivot."""
+        return self.rank() >= min(map(len, self.lines()))
 
     def search(self, generator: np.random.Generator, threshold: float) -> float:
         """Take a pivot where a residual is above the threshold; give the largest residual seen.
@@ -72,9 +76,9 @@ class Bond(ABC):
             generator: Source of the random tests.
             threshold: Residuals below it are left as they are.
         """
-        rows, columns = self.lines()
-        if self.rank() >= min(len(rows), len(columns)):
+        if self.full():
             return 0.0
+        rows, columns = self.lines()
         size, row, column = self._worst()
         if size <= threshold:
             self._test(generator.choice(rows, FRESH), generator.choice(columns, FRESH))
@@ -94,7 +98,7 @@ class Bond(ABC):
         """
         rows, columns = (generator.permutation(x) for x in self.lines())
         n = max(len(rows), len(columns))
-        if self.rank() < min(len(rows), len(columns)):
+        if not self.full():
             self._test(np.resize(rows, n), np.resize(columns, n))
         return self._worst()[0]
 

@@ -30,7 +30,7 @@ class Tree:
     Args:
         entries: The black box.
         start: Index (d,) of an entry that is not zero.
-        most: Largest number of pivots of a bond.
+        most: Largest number of pivots of a chain bond.
     """
 
     def __init__(self, entries: Entries, start: Integers, most: int) -> None:
@@ -143,7 +143,7 @@ class Tree:
         fibre = self.fibre(k, point)
         rest = np.abs(fibre - self.U[k] @ fibre[self.M[k]])
         size = float(rest.max())
-        if size > threshold and len(self.M[k]) < self.most:
+        if size > threshold:
             self.add_leaf(k, int(rest.argmax()), point)
         return size
 
