@@ -1,0 +1,140 @@
+"""How a kernel chooses its implementation, and what it refuses."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tensornet import kernels
+from tensornet.kernels import (
+    chain,
+    chain_step,
+    chebyshev_moments,
+    chebyshev_rows,
+    tucker_points,
+    tucker_slopes,
+)
+
+
+def test_use_prefers_and_restores() -> None:
+    assert chebyshev_rows.choose("cpu", torch.float64) == "numba_cpu"
+    with kernels.use("reference"):
+        assert chebyshev_rows.choose("cpu", torch.float64) == "reference"
+        with kernels.use("numba_cpu"):
+            assert chebyshev_rows.choose("cpu", torch.float64) == "numba_cpu"
+        assert chebyshev_rows.choose("cpu", torch.float64) == "reference"
+    assert chebyshev_rows.choose("cpu", torch.float64) == "numba_cpu"
+    wrong = kernels.use("fortran")
+    with pytest.raises(ValueError, match=r"`use\(name=...\)` must be one of .*numba_cpu"), wrong:
+        pass
+
+
+def test_other_dtypes_take_the_reference() -> None:
+    assert chain_step.choose("cpu", torch.complex128) == "reference"
+    left, core = (
+        torch.randn(3, 2, dtype=torch.complex128),
+        torch.randn(2, 4, 3).to(torch.complex128),
+    )
+    index = torch.tensor([3, 0, 3])
+    want = torch.stack([left[i] @ core[:, s] for i, s in enumerate(index)])
+    assert torch.allclose(chain_step(left, core, index), want, rtol=1e-12)
+
+
+def test_derivatives_of_complex_tensors() -> None:
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.complex128, requires_grad=True)
+
+    index = torch.tensor([3, 0, 3])
+    tucker = random(2, 3, 2), random(2, 2), random(2, 3), random(2, 2)
+    for function, inputs in (
+        (tucker_points, tucker),
+        (tucker_slopes, tucker),
+        (lambda a, b: chain_step(a, b, index), (random(3, 2), random(2, 4, 3))),
+        (chebyshev_rows, (random(2), random(4, 2))),
+        (lambda x, v: chebyshev_moments(x, v, 4), (random(2), random(2, 2))),
+    ):
+        assert torch.autograd.gradcheck(function, inputs, rtol=1e-6, atol=1e-8)
+
+
+def test_table_tells_what_would_run() -> None:
+    rows = {tuple(line.split()[:2]): line for line in kernels.table().splitlines()}
+    assert len(rows) == 2 * len(kernels.kernels())
+    assert "float64 numba_cpu" in rows["tucker_points", "cpu"]
+    assert "complex128 reference" in rows["tucker_points", "cpu"]
+
+
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(RuntimeError, match="kernel `chebyshev_rows` is already defined"):
+        kernels.Kernel(chebyshev_rows.reference, "n, m r -> n r")
+
+
+def test_offers_are_imported_at_their_first_call() -> None:
+    code = "import sys, tensornet.kernels; assert not {'numba', 'llvmlite'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_torch_func_sees_through() -> None:
+    x, c = torch.rand(3), torch.randn(5, 2)
+    jacobian = torch.func.jacrev(chebyshev_rows)(x, c)
+    want = torch.autograd.functional.jacobian(lambda y: chebyshev_rows(y, c), x)
+    assert torch.allclose(jacobian, want, rtol=1e-12)
+
+
+def test_views_that_torch_negates_lazily() -> None:
+    x = torch.randn(7, dtype=torch.complex128).conj().imag
+    c = torch.randn(4, 3)
+    assert x.is_neg()
+    assert torch.equal(chebyshev_rows(x, c), chebyshev_rows(x.resolve_neg().clone(), c))
+
+
+def test_threads_agree() -> None:
+    x, c = torch.rand(5000) * 2 - 1, torch.randn(40, 19)
+    vectors = [torch.randn(3001, r) for r in (7, 5, 9)]
+    core, index = torch.randn(7, 11, 9), torch.randint(11, (3001,))
+    calls: list[Callable[[], torch.Tensor]] = [
+        lambda: chebyshev_rows(x, c),
+        lambda: tucker_points(torch.ones(7, 5, 9), *vectors),
+        lambda: chain_step(vectors[0], core, index),
+        lambda: kernels.chain_moments(vectors[0], vectors[1], index, 11),
+    ]
+    alone = [call() for call in calls]
+    torch.set_num_threads(3)
+    try:
+        together = [call() for call in calls]
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(alone, together, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_rows_are_chebyshev_polynomials() -> None:
+    angle = torch.linspace(0, torch.pi, 101)
+    k = torch.arange(12.0)
+    rows = chebyshev_rows(angle.cos(), torch.eye(12))
+    assert torch.allclose(rows, (angle[:, None] * k).cos(), rtol=0, atol=1e-13)
+    c = torch.randn(65, 24)
+    want = np.polynomial.chebyshev.chebval(angle.cos().numpy(), c.numpy()).T
+    assert torch.allclose(chebyshev_rows(angle.cos(), c), torch.from_numpy(want), atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+def test_an_index_out_of_range_is_refused(bad: int) -> None:
+    index = torch.tensor([0, bad, 1])
+    with pytest.raises(IndexError, match=r"`chain_step\(index=...\)` must be from 0 to 3"):
+        chain_step(torch.ones(3, 2), torch.ones(2, 4, 2), index)
+    with kernels.use("reference"), pytest.raises((IndexError, RuntimeError)):
+        chain_step(torch.ones(3, 2), torch.ones(2, 4, 2), index)
+
+
+def test_chain_gives_the_entries_of_a_train() -> None:
+    cores = [torch.randn(1, 3, 4), torch.randn(4, 5, 2), torch.randn(2, 4, 1)]
+    dense = torch.einsum("aib,bjc,ckd->ijk", *cores)
+    index = torch.stack([torch.randint(d, (200,)) for d in dense.shape], 1)
+    assert torch.allclose(chain(cores, index), dense[tuple(index.T)], rtol=1e-12)
+    with pytest.raises(ValueError, match=r"must have one column per core, 3. Got 2"):
+        chain(cores, index[:, :2])
+    with pytest.raises(ValueError, match=r"must begin and end with rank 1. Got 4 and 1"):
+        chain(cores[1:], index[:, 1:])
