@@ -1,5 +1,10 @@
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -359,3 +364,19 @@ def test_bad_arguments() -> None:
         cross(reciprocal, (3, 3), start_points=torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match="indices of the shape"):
         cross(reciprocal, (3, 3), start_points=torch.tensor([[0, 3]]))
+
+
+@pytest.mark.slow
+def test_benchmark(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    script = root / "examples" / "benchmarks" / "cross.py"
+    out = tmp_path / "cross.json"
+    words = [sys.executable, str(script), "--smoke", "--out", str(out)]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    subprocess.run(
+        words, cwd=tmp_path, check=True, timeout=300, env={**os.environ, "PYTHONPATH": path}
+    )
+    row = json.loads(out.read_text())["rows"][0]
+    assert row["candidate"] == "tensornet cross"
+    assert row["evaluations"] < 6000
+    assert row["largest_error"] < 3e-8
