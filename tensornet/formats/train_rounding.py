@@ -45,13 +45,15 @@ def round_train(
         seed: Seed of the sketch.
 
     Returns:
-        The train, and its relative error: exact for ``"svd"``, from the singular values that were
-        dropped (in ``"gram"`` the part that it can see), and for a sketch an upper bound that a
-        held-out part of the sketch estimates (it fails in about one of a thousand cases).
+        The train, and its relative error without round-off: exact for ``"svd"``, from the singular
+        values that were dropped (in ``"gram"`` the part that it can see), and for a sketch an
+        upper bound that a held-out part of the sketch estimates (it fails in about one of a
+        thousand cases).
 
     Raises:
-        ValueError: If the tolerance is negative, `max_rank` below one, or the method unknown. In
-            the backward pass, if singular values on both sides of a cut are equal.
+        ValueError: If a core is not finite, the tolerance is negative, `max_rank` below one, or the
+            method unknown. In the backward pass, if singular values on both sides of a cut are
+            equal.
 
     Derivatives:
         First order, by projectors on the kept directions: finite where singular values coincide.
@@ -140,6 +142,10 @@ def _round(
     seed: int,
 ) -> Decomposition[TensorTrain]:
     """Round the sum of `parts`, which are `trains` over exp(log_scale)."""
+    for cores in parts:
+        sums = torch.stack([core.detach().sum() for core in cores])
+        if not bool(sums.isfinite().all()) and any(not bool(c.isfinite().all()) for c in cores):
+            raise ValueError("A train to be rounded must be finite. Got NaN or infinite cores.")
     rank = sum(max(train.ranks) for train in trains)
     frozen = not any(core.requires_grad for cores in parts for core in cores)
     sketch = method == "randomized"

@@ -184,6 +184,10 @@ def test_arguments_that_make_no_sense() -> None:
         x.round(tolerance=-1.0)
     with pytest.raises(ValueError, match="one of auto"):
         x.round(method="qr")
+    bad = TensorTrain((x.cores[0] * torch.nan, x.cores[1]))
+    for method in METHODS:
+        with pytest.raises(ValueError, match="must be finite"):
+            bad.round(tolerance=1e-3, method=method)
     with pytest.raises(ValueError, match="one train at least"):
         round_sum([])
     with pytest.raises(ValueError, match="each of 2 trains"):
