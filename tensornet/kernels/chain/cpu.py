@@ -1,5 +1,7 @@
 """The chain of cores in Numba: points sorted by index, then products in registers."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -99,7 +101,7 @@ def _padded(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (0, more)) if more else x
 
 
-def _ordered(name: str, index: Tensor, d: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _ordered(name: str, index: Tensor, d: int) -> tuple[Any, Any]:
     order, starts = np.empty(len(index), np.int64), np.empty(d + 1, np.int64)
     if not _sort(*_bridge.arrays(index), order, starts):
         raise IndexError(
