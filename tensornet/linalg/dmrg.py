@@ -130,7 +130,7 @@ def ground_state(
             if settled and change <= target:
                 break
             settled = sweep >= 3 and not (full and rank < max_rank)
-            rank = min(max_rank, 2 * rank) if full else rank
+            rank = min(max_rank, 4 * rank) if full else rank
         state, center = chain.cores()
         factor = math.exp(log_scale(H))
         variance = _variance(ops, state) * factor**2

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_ONE = np.ones((1, 1))
+
 
 def gmres(
     apply: Callable[[Tensor], Tensor],
@@ -33,7 +35,7 @@ def gmres(
     References:
         Saad, Iterative Methods for Sparse Linear Systems (2003), algorithm 9.5.
     """
-    x = start
+    x, floor = start, max(1e-14, 10 * torch.finfo(start.dtype).eps)
     identity: Callable[[Tensor], Tensor] = lambda y: y  # noqa: E731
     inverse = precondition or identity
     for _ in range(max_restarts):
@@ -57,7 +59,7 @@ def gmres(
             e1[0] = beta
             y = np.linalg.lstsq(H[: k + 2, : k + 1], e1, rcond=None)[0]
             left_over = float(np.linalg.norm(e1 - H[: k + 2, : k + 1] @ y))
-            if left_over <= tolerance or below <= 1e-14 * size:
+            if left_over <= tolerance or below <= floor * size:
                 break
             basis[k + 1] = w / below
         x = x + inverse(torch.as_tensor(y).to(basis) @ basis[: k + 1])
@@ -84,19 +86,23 @@ def lowest(
     basis = start.new_empty(max_vectors + 1, start.numel())
     basis[0] = start.flatten()
     T = np.zeros((max_vectors, max_vectors), dtype=_numpy_dtype(start))
-    for k in range(max_vectors):
+    floor = max(1e-13, 10 * torch.finfo(start.dtype).eps)
+    for k in range(min(max_vectors, start.numel())):
         w = apply(basis[k].view(start.shape)).flatten()
         known = basis[: k + 1]
         h = known.conj() @ w
         w = w - h @ known
-        T[: k + 1, k] = h.cpu().numpy()
-        T[k, : k + 1] = T[: k + 1, k].conj()
-        w = w - (known.conj() @ w) @ known  # twice is enough
+        column = h.cpu().numpy()
         below = float(torch.linalg.vector_norm(w))
-        values, vectors = np.linalg.eigh(T[: k + 1, : k + 1])
+        if below < 0.1 * float(np.linalg.norm(column)):  # once is not enough
+            w = w - (known.conj() @ w) @ known
+            below = float(torch.linalg.vector_norm(w))
+        T[: k + 1, k] = column
+        T[k, : k + 1] = column.conj()
+        values, vectors = np.linalg.eigh(T[: k + 1, : k + 1]) if k else (column.real, _ONE)
         y = vectors[:, 0]
         size = max(abs(values[0]), abs(values[-1]))
-        if below * abs(y[k]) <= tolerance or below <= 1e-13 * size:
+        if below * abs(y[k]) <= tolerance or below <= floor * size:
             break
         basis[k + 1] = w / below
     x: Tensor = torch.as_tensor(y).to(basis) @ basis[: k + 1]
