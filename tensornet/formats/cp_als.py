@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -67,8 +68,9 @@ def als(
             return Fit(factors, error, step, True)
         if step > max(5, patience / 4) and _sweeps_needed(left, rate) > patience:
             return Fit(factors, error, step, False)
-        if step % 4 == 0 and isinstance(data, Whole) and error > EXPLICIT and ridge == 0:
+        if step % 8 == 0 and isinstance(data, Whole) and error > EXPLICIT and ridge == 0:
             factors, error = _prolong(data, before, factors, error)
+            last = error
         elif step % 10 == 0:
             factors = balance(factors)
     return Fit(factors, error, max_iterations, False)
@@ -107,7 +109,11 @@ def _prolong(
 
     ends = tail(data.x, [after[-1]]), tail(data.x, [moves[-1]])
     many, few = _knots(2 * n + 1), _knots(n + 1)
-    squares = [float(gram_product([f.mT @ f for f in at(t)]).sum()) for t in many]
+    lines = [
+        a + torch.from_numpy(many).to(a)[:, None, None] * m
+        for a, m in zip(after, moves, strict=True)
+    ]
+    squares = gram_product([f.mT @ f for f in lines]).sum((1, 2)).tolist()
     inner = []
     for t in few:
         factors = at(t)

@@ -53,6 +53,9 @@ def project(x: Tensor, basis: Tensor, mode: int) -> Tensor:
     """
     if mode == x.ndim - 1:
         return x @ basis
+    if mode == 0:
+        flat = basis.mT @ x.reshape(x.shape[0], -1)
+        return flat.view(-1, *x.shape[1:])
     ahead, behind = x.shape[:mode], x.shape[mode + 1 :]
     flat = x.reshape(ahead.numel(), x.shape[mode], behind.numel())
     return (basis.mT @ flat).view(*ahead, basis.shape[1], *behind)

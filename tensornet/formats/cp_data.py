@@ -81,20 +81,19 @@ class Whole:
         return (error if error > EXPLICIT else self.error(factors)), factors
 
     def normal(self, factors: list[Tensor]) -> Tensor:
-        """Jᵀ J."""
+        """Lower triangle of Jᵀ J."""
         rank = factors[0].shape[1]
         at = _slices(factors)
         system = factors[0].new_zeros(at[-1].stop, at[-1].stop)
         grams = [f.mT @ f for f in factors]
         for k, A in enumerate(factors):
-            eye = torch.eye(len(A), dtype=A.dtype, device=A.device)
-            system[at[k], at[k]] = torch.kron(eye, gram_product(grams, k))
+            block = system[at[k], at[k]].view(len(A), rank, len(A), rank)
+            block.diagonal(dim1=0, dim2=2).copy_(gram_product(grams, k)[..., None])
             for l in range(k + 1, len(factors)):
                 B = factors[l]
-                both = gram_product(grams, k, l)
-                block = (A[:, None, None, :] * both[:, None, :]) * B.mT[None, :, :, None]  # i r j s
-                system[at[k], at[l]] = block.reshape(len(A) * rank, len(B) * rank)
-                system[at[l], at[k]] = system[at[k], at[l]].mT
+                block = system[at[l], at[k]].view(len(B), rank, len(A), rank)  # j s i r
+                both = A.mT[:, :, None] * gram_product(grams, k, l)[:, None, :]  # s i r
+                torch.mul(B[:, None, None, :], both, out=block)
         return system
 
     def outer(self, factors: list[Tensor]) -> Tensor:
@@ -157,7 +156,7 @@ class Known:
         return self.error(factors), factors
 
     def normal(self, factors: list[Tensor]) -> Tensor:
-        """Jᵀ J."""
+        """Lower triangle of Jᵀ J."""
         rank = factors[0].shape[1]
         at = _slices(factors)
         system = factors[0].new_zeros(at[-1].stop, at[-1].stop)
@@ -169,8 +168,7 @@ class Known:
             for l in range(k + 1, len(factors)):
                 j, e = self.indices[l], self.shape[l]
                 block = self._sum(others[k], others[l], i * e + j, d * e).view(d, e, rank, rank)
-                system[at[k], at[l]] = block.transpose(1, 2).reshape(d * rank, e * rank)
-                system[at[l], at[k]] = system[at[k], at[l]].mT
+                system[at[l], at[k]] = block.permute(1, 3, 0, 2).reshape(e * rank, d * rank)
         return system
 
     def outer(self, factors: list[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tensornet.formats import CP, cp
+from tensornet.formats.cp_data import Known, Whole
 from tensornet.products.coupling import coupling, even_part
 from tensornet.so3 import wigner_3j
 
@@ -16,6 +17,10 @@ def random_cp(shape: tuple[int, ...], rank: int) -> CP:
 def noisy(x: Tensor, noise: float) -> Tensor:
     extra = torch.randn_like(x)
     return x + extra * (noise * float(x.norm() / extra.norm()))
+
+
+def close(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def collinear(size: int, rank: int, cosine: float) -> Tensor:
@@ -140,7 +145,7 @@ def test_degenerate_tensor_is_said(method: str) -> None:
 
 def test_bounded_terms() -> None:
     x = w_state()
-    result = cp(x, 2, max_term_norm=3.0)
+    result = cp(x, 2, max_term_norm=3.0, max_iterations=100)
     sizes = torch.stack([f.norm(dim=0) for f in result.value.factors]).prod(0) / x.norm()
     assert 1.0 < float(sizes.max()) <= 3.0
     assert 1e-3 < result.relative_error < 0.2
@@ -221,3 +226,24 @@ def test_bad_input() -> None:
         cp(x, 1, mask=torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match="index 1 of mode 0"):
         cp(x, 1, mask=torch.tensor([True, False])[:, None, None].expand(2, 2, 2))
+
+
+def test_structured_systems_are_those_of_the_jacobian() -> None:
+    factors = [torch.randn(d, 3) for d in (4, 5, 2, 3)]
+    x = torch.randn(4, 5, 2, 3)
+
+    def value(*f: Tensor) -> Tensor:
+        return CP(f).to_dense().flatten()
+
+    blocks = torch.autograd.functional.jacobian(value, tuple(factors))
+    J = torch.cat([block.flatten(1) for block in blocks], 1)
+    mask = torch.rand(x.shape) < 0.6
+    whole, known = Whole(x), Known(x, mask)
+    rows = J[mask.flatten()]
+    close(whole.outer(factors), J @ J.mT)
+    close(whole.normal(factors).tril(), (J.mT @ J).tril())
+    close(known.normal(factors).tril(), (rows.mT @ rows).tril())
+    pulled = torch.cat([p.flatten() for p in whole.pulled(x, factors)])
+    close(pulled, J.mT @ x.flatten())
+    pulled = torch.cat([p.flatten() for p in known.pulled(x[mask], factors)])
+    close(pulled, rows.mT @ x[mask])
