@@ -83,14 +83,14 @@ def ground_state(
         max_rank: Largest rank of the state.
         tolerance: Change of the energy over a sweep, relative to it, at which to stop; a tenth of
             it is what may be cut off at a bond.
-        max_sweeps: Sweeps there and back, at most.
+        max_sweeps: Sweeps from one end to the other, at most.
         start: State to begin with; by default a random one.
         seed: Seed of the random start.
         n_sites: 2, or 1 for sweeps over single cores, which keep the ranks of the start.
 
     Returns:
-        The state as an MPS of norm one with its centre at the first core, the energy, its
-        variance, and the changes of the energy as residuals.
+        The state as an MPS of norm one with its centre at an end, the energy, its variance, and
+        the changes of the energy as residuals.
 
     Raises:
         TypeError: If `start` is of another dtype.
