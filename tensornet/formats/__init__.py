@@ -1,5 +1,7 @@
 """Tensor formats: values that store a tensor by its factors, and how to compute them."""
 
+from tensornet.formats.chebyshev_canonical import from_separable as from_separable
+from tensornet.formats.chebyshev_canonical import gaussian_sum as gaussian_sum
 from tensornet.formats.chebyshev_fit import ChebyshevDecomposition as ChebyshevDecomposition
 from tensornet.formats.chebyshev_fit import chebyshev_tucker as chebyshev_tucker
 from tensornet.formats.chebyshev_tucker import ChebyshevTucker as ChebyshevTucker
@@ -7,6 +9,8 @@ from tensornet.formats.cp import CP as CP
 from tensornet.formats.cp_fit import cp as cp
 from tensornet.formats.cross import cross as cross
 from tensornet.formats.decomposition import Decomposition as Decomposition
+from tensornet.formats.exponential_sum import ExponentialSum as ExponentialSum
+from tensornet.formats.exponential_sum import exponential_sum as exponential_sum
 from tensornet.formats.format import Format as Format
 from tensornet.formats.format import load as load
 from tensornet.formats.hamiltonians import neighbour_chain as neighbour_chain
