@@ -28,6 +28,8 @@ def rounded(value: CP, tolerance: float, max_rank: int | None) -> CP:
     _check.tolerance("CP.round", tolerance=tolerance)
     if max_rank is not None:
         _check.at_least("CP.round", 1, max_rank=max_rank)
+    if value.order == 1:  # a vector is one term
+        return CP((value.to_dense()[:, None],))
     joined = _joined(value)
     most = joined.rank if max_rank is None else min(max_rank, joined.rank)
     if joined.rank == 1 or (most == joined.rank and tolerance == 0):
@@ -85,7 +87,7 @@ def _joined_weight(value: CP, group: list[int]) -> Tensor:
 
 
 def _refitted(value: CP, tolerance: float, most: int) -> CP:
-    """Try ranks, by halving the interval between what the unfoldings need and what is there."""
+    """Try ranks, by halving the interval between one and what is there."""
     splits = [torch.linalg.qr(f) if f.shape[0] > f.shape[1] else None for f in value.factors]
     small = [f if s is None else s.R for f, s in zip(value.factors, splits, strict=True)]
     if math.prod(len(f) for f in small) > _LARGEST_CORE:
@@ -95,8 +97,6 @@ def _refitted(value: CP, tolerance: float, most: int) -> CP:
             "to a tensor train.)"
         )
     core = CP(tuple(small), value.weights).to_dense()
-    if core.ndim == 1:
-        core = core[:, None]
     best = _best(core, most, tolerance)
     low, high = 1, most
     while tolerance > 0 and best[1] <= tolerance and low < high:
@@ -108,7 +108,7 @@ def _refitted(value: CP, tolerance: float, most: int) -> CP:
             low = middle + 1
     if most == value.rank and (best[1] > tolerance or best[0].rank == value.rank):
         return value
-    pairs = zip(best[0].factors, splits, strict=False)
+    pairs = zip(best[0].factors, splits, strict=True)
     return CP(tuple(f if s is None else s.Q @ f for f, s in pairs))
 
 

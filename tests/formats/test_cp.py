@@ -97,6 +97,9 @@ def test_rounding_joins_equal_terms_exactly() -> None:
     assert twice.rank == 3
     close(twice.to_dense(), -0.5 * value.to_dense())
     assert (value - value).round().rank <= 3
+    vector = random_cp((5,), 3, weights=True)
+    assert vector.round().rank == 1
+    close(vector.round().to_dense(), vector.to_dense())
 
 
 def test_rounding_finds_the_rank_again() -> None:
