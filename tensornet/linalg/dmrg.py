@@ -48,7 +48,8 @@ class Operator(Protocol[State_co]):
 class GroundState(Solution[State], Generic[State]):
     """The lowest eigenvector found, with its energy.
 
-    The residuals are the changes of the energy from sweep to sweep, relative to it.
+    The residuals are the changes of the energy from sweep to sweep, relative to the energy or the
+    root mean square of all eigenvalues, whichever is larger.
 
     Args:
         energy: The expectation of the operator: an upper bound of the lowest eigenvalue.
@@ -81,8 +82,9 @@ def ground_state(
     Args:
         H: Hermitian operator, as `formats.TTMatrix`. Computed in its dtype.
         max_rank: Largest rank of the state.
-        tolerance: Change of the energy over a sweep, relative to it, at which to stop; a tenth of
-            it is what may be cut off at a bond.
+        tolerance: Change of the energy over a sweep at which to stop, relative to the energy or
+            the root mean square of all eigenvalues, whichever is larger; a tenth of it is what
+            may be cut off at a bond.
         max_sweeps: Sweeps from one end to the other, at most.
         start: State to begin with; by default a random one.
         seed: Seed of the random start.
@@ -110,7 +112,7 @@ def ground_state(
     if n_sites not in (1, 2):
         raise ValueError(f"`ground_state(n_sites=...)` must be 1 or 2. Got {n_sites!r}.")
     with torch.no_grad():
-        ops = _operator_cores(H)
+        ops, spread = _operator_cores(H)
         dims = [core.shape[1] for core in ops]
         generator = torch.Generator().manual_seed(seed)
         if start is not None:
@@ -124,8 +126,11 @@ def ground_state(
         rank, settled = min(max_rank, max(16, *chain.ranks())), len(ops) <= 2
         for sweep in range(1, max_sweeps + 1):
             before = energy
-            energy, weight, full = chain.sweep(n_sites, _cut(sweep, rank, target, before))
-            change = abs(before - energy) / max(abs(energy), 1e-300) if sweep > 1 else math.inf
+            energy, weight, full = chain.sweep(
+                n_sites, _cut(sweep, rank, target, max(abs(before), spread))
+            )
+            size = max(abs(energy), spread, 1e-300)
+            change = abs(before - energy) / size if sweep > 1 else math.inf
             changes.append(change)
             if settled and change <= target:
                 break
@@ -152,11 +157,12 @@ def _cut(sweep: int, rank: int, tolerance: float, energy: float) -> _Cut:
     if sweep <= 2 or math.isinf(energy):
         return _Cut(rank, max(math.sqrt(0.1 * tolerance), 1e-4), 0.0, 3)
     # the energy of a place is wrong by residual² / gap
-    residual = 0.1 * math.sqrt(tolerance * abs(energy))
+    residual = 0.1 * math.sqrt(tolerance * energy)
     return _Cut(rank, math.sqrt(0.1 * tolerance), residual, 8)
 
 
-def _operator_cores(H: Operator[State]) -> list[Tensor]:
+def _operator_cores(H: Operator[State]) -> tuple[list[Tensor], float]:
+    """Check the operator: its cores, and the root mean square of its eigenvalues."""
     cores = [core.detach() for core in H.cores]
     check_cores("ground_state", "H", cores, 4)
     for k, core in enumerate(cores):
@@ -175,7 +181,8 @@ def _operator_cores(H: Operator[State]) -> list[Tensor]:
             "`ground_state(H=...)` must be Hermitian. Got an operator that differs from its "
             f"adjoint by {math.sqrt(max(0.0, 2 * (1 - ratio))):.1e} of its norm."
         )
-    return cores
+    n = sum(math.log(core.shape[1]) for core in cores)
+    return cores, math.sqrt(straight) * math.exp(min(0.5 * (log_straight - n), 700.0))
 
 
 def _trace_of_product(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[float, float]:

@@ -120,6 +120,18 @@ def test_the_scale_of_the_operator_scales_the_energy() -> None:
     )
 
 
+def test_an_energy_of_zero_is_reached() -> None:
+    """Where nothing is relative to the energy: the shifted chain, and the operator zero."""
+    H = spin_chain(8, xx=1.0, yy=1.0, zz=1.0)
+    lowest = float(torch.linalg.eigvalsh(H.to_matrix())[0])
+    found = ground_state(H + (-lowest) * TTMatrix.identity((2,) * 8))
+    assert found.converged, found.message
+    assert abs(found.energy) < 1e-9
+    nothing = ground_state(0.0 * H)
+    assert nothing.converged
+    assert nothing.energy == 0
+
+
 def test_starts_from_a_given_state_and_repeats_itself() -> None:
     H = spin_chain(8, xx=1.0, yy=1.0, zz=1.0)
     first, again = ground_state(H, seed=5), ground_state(H, seed=5)
