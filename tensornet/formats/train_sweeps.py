@@ -98,7 +98,7 @@ def entries(
     m = cores[0].new_ones(n, 1)
     e = torch.zeros(n, dtype=log_scale.dtype, device=m.device)
     for core, index in zip(cores, indices, strict=True):
-        m = _next(m, core, index)
+        m = _next(m, core, index.to(core.device))
         largest = m.detach().abs().amax(1)
         more = torch.frexp(largest).exponent.clamp(-120, 120).to(e.dtype)
         m, e = m * torch.exp2(-more)[:, None], e + more
