@@ -16,6 +16,9 @@ from tensornet.formats.format import Format
 from tensornet.formats.tucker_truncation import truncated_core
 from tensornet.linalg.mode_product import mode_multiplied
 
+# There are no matrix decompositions in these.
+_HALF = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True, eq=False)
 class Tucker(Format):
@@ -123,6 +126,8 @@ class Tucker(Format):
 
     def norm(self) -> Tensor:  # ()
         """Frobenius norm, by QR decompositions: accurate for small differences too."""
+        if self.dtype in _HALF:
+            return self.to(torch.float32).norm().to(self.dtype)
         with torch.no_grad():
             core = self.core
             for k, factor in enumerate(self.factors):
@@ -232,6 +237,9 @@ class Tucker(Format):
         _check.tolerance("Tucker.round", tolerance=tolerance)
         if max_rank is not None:
             _check.at_least("Tucker.round", 1, max_rank=max_rank)
+        if self.dtype in _HALF:
+            single = self.to(torch.float32)
+            return single.round(tolerance=tolerance, max_rank=max_rank).to(self.dtype)
         most = None if max_rank is None else [max_rank] * self.order
         return type(self)(*truncated_core(self.core, self.factors, most, tolerance))
 

@@ -111,9 +111,11 @@ def tucker(
             cut = improved(unit, cut)
         error = relative_error(unit, cut, norm / scale)
     if x.requires_grad:
-        value = _with_derivative(x, cut, sweeps)
+        value = _with_derivative(x if scale == 1 else x / scale, cut, sweeps)
     else:
-        value = Tucker(cut.core if scale == 1 else cut.core * scale, cut.bases)
+        value = Tucker(cut.core, cut.bases)
+    if scale != 1:
+        value = value * scale
     return _told(value, error, tolerance, sweeps)
 
 

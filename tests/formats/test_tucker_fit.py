@@ -208,6 +208,12 @@ def test_any_scale(dtype: torch.dtype, scale: float) -> None:
     assert found.relative_error == pytest.approx(usual.relative_error, rel=1e-3)
     back = found.value.to_dense().to(torch.float64) / scale
     assert torch.allclose(back, usual.value.to_dense(), atol=1e-5)
+    tracked = (scale * x).to(dtype).requires_grad_()
+    value = tucker(tracked, ranks=(2, 3, 2)).value.to_dense()
+    assert torch.allclose(value.to(torch.float64) / scale, back, atol=1e-5)
+    value.sum().backward()
+    assert tracked.grad is not None
+    assert 0.1 < float(tracked.grad.norm()) < 100
 
 
 def test_half_precision() -> None:
@@ -217,6 +223,9 @@ def test_half_precision() -> None:
     error = (found.value.to(torch.float32).to_dense() - x.float()).norm() / x.float().norm()
     assert found.relative_error == pytest.approx(float(error), rel=1e-5)
     assert found.relative_error < 0.03
+    twice = (found.value + found.value).round(tolerance=0.02)
+    assert (twice.dtype, twice.ranks) == (torch.bfloat16, (2, 2, 2))
+    assert float(found.value.norm()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_zero_vector_and_strided() -> None:
