@@ -75,7 +75,7 @@ def cross(
 
     References:
         Oseledets & Tyrtyshnikov, Linear Algebra Appl. 432, 70 (2010); Núñez Fernández et al.,
-        SciPost Phys. 18, 104 (2025), sections 2 to 4; Sozykin et al., arXiv:2205.00293.
+        SciPost Phys. 18, 104 (2025), sections 2 to 4, of which this takes the rook search.
 
     Examples:
         >>> result = cross(lambda i: 1 / (1 + i.double().sum(1)), (20,) * 6)
@@ -89,7 +89,7 @@ def cross(
     affordable = max_evaluations is None or n_entries <= max_evaluations
     if (n_entries <= SMALL or len(entries.shape) <= 1) and affordable:
         return _whole(entries, sizes, tolerance, max_rank)
-    least = RESERVED + 32 + 4 * sum(sizes)
+    least = RESERVED + 32 + 4 * sum(sizes) + len(starts)
     if not affordable and max_evaluations is not None and max_evaluations < least:
         raise ValueError(
             f"`cross(max_evaluations=...)` must be at least {min(least, n_entries)} for the shape "
@@ -215,8 +215,9 @@ def _finished(
     seed: int,
 ) -> Decomposition[TensorTrain]:
     """Round, and tell the errors of what came out."""
+    entries(outcome.held)
     if entries.largest == 0:
-        return _zero(entries, sizes)
+        return _zero(entries, sizes, outcome.reason)
     value, frobenius, largest = _rounded(entries, sizes, outcome, tolerance, max_rank, seed)
     error = max(frobenius, largest)
     converged = error <= _reach(entries, tolerance)
@@ -234,10 +235,10 @@ def _finished(
     )  # fmt: skip
 
 
-def _zero(entries: Entries, sizes: tuple[int, ...]) -> Decomposition[TensorTrain]:
+def _zero(entries: Entries, sizes: tuple[int, ...], reason: str = "") -> Decomposition[TensorTrain]:
     cores = tuple(torch.zeros(1, n, 1, dtype=entries.dtype) for n in sizes)
-    message = f"All {len(entries)} entries asked for are zero."
-    return Decomposition(TensorTrain(cores), 0.0, True, message, 0, len(entries))
+    message = f"All {len(entries)} entries asked for are zero{reason and ', and ' + reason}."
+    return Decomposition(TensorTrain(cores), 0.0, not reason, message, 0, len(entries))
 
 
 def _whole(

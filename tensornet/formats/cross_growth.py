@@ -109,6 +109,7 @@ class Growth:
                     break
         except BudgetError:
             reason = "the allowed evaluations are used up"
+            self.cores = self.cores or [np.zeros((1, n, 1)) for n in self.entries.shape]
         return self._outcome(reason)
 
     def threshold(self) -> float:
@@ -242,10 +243,11 @@ class Growth:
         return np.asarray(self.entries(points) - evaluate(self.cores, points))
 
     def _outcome(self, reason: str) -> Outcome:
+        if reason == "again":
+            reason = "it still grew in the last round"
         if not hasattr(self, "held"):
             self.held, self.held_weights = Sampler(self.cores).draw(HELD, self.generator)
         seen = np.concatenate([self.points, self.entries.where[None]])
         return Outcome(
-            self.cores, seen, self.held, self.held_weights, reason.replace("again", "no end"),
-            self.n_sweeps,
+            self.cores, seen, self.held, self.held_weights, reason, self.n_sweeps
         )  # fmt: skip

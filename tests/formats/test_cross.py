@@ -299,6 +299,12 @@ def test_allowed_evaluations(most: int) -> None:
     assert result.n_evaluations == len(counted.seen) <= most
     assert 1e-8 < result.relative_error < 10
     assert cross(reciprocal, (10,) * 6, max_evaluations=10_000).converged
+    zero = cross(lambda i: torch.zeros(len(i)), (10,) * 6, max_evaluations=most)
+    assert zero.n_evaluations <= most
+    assert float(zero.value.norm()) == 0
+    points = torch.randint(0, 10, (most, 6))
+    with pytest.raises(ValueError, match="max_evaluations"):
+        cross(reciprocal, (10,) * 6, max_evaluations=most, start_points=points)
 
 
 def test_function_that_fails() -> None:
