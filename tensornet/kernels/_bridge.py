@@ -35,7 +35,7 @@ def devices() -> frozenset[str]:
 
 def arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
     """The same memory, as NumPy arrays."""
-    return [t.detach().numpy() for t in tensors]
+    return [t.detach().numpy() if t.requires_grad else t.numpy() for t in tensors]
 
 
 def jit(function: Callable[..., Any]) -> Any:

@@ -25,8 +25,10 @@ from typing import Any, Generic, ParamSpec
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from tensornet import _check
+from tensornet.kernels._axes import Axes
 
 P = ParamSpec("P")
 Run = Callable[..., Tensor]
@@ -34,6 +36,7 @@ Vjp = Callable[..., tuple[Tensor | None, ...]]
 
 _KERNELS: dict[str, Kernel[Any]] = {}
 _LIBRARY = torch.library.Library("tensornet", "FRAGMENT")
+_PLAIN = (Tensor, torch.nn.Parameter, int)
 _forced: str | None = None
 
 
@@ -87,58 +90,6 @@ class Offer:
         return None if self.device == device else f"not for {device}"
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """The axes of a kernel, read from its line."""
-
-    inputs: tuple[tuple[str, ...], ...]
-    below: tuple[str | None, ...]  # the letter that bounds whole numbers
-    plain: tuple[bool, ...]
-    output: tuple[tuple[str, ...], ...]
-
-    @classmethod
-    def read(cls, line: str) -> _Axes:
-        left, right = line.split("->")
-        words = [w.strip() for w in left.split(",")]
-        return cls(
-            tuple(tuple(w.partition("<")[0].removeprefix("=").split()) for w in words),
-            tuple(w.partition("<")[2] or None for w in words),
-            tuple(w.startswith("=") for w in words),
-            tuple(tuple(w.split("+")) for w in right.split()),
-        )
-
-    def bind(self, args: tuple[Any, ...]) -> dict[str, Any]:
-        """The size of each letter; sizes that disagree are left to `agree`."""
-        bound: dict[str, Any] = {}
-        for x, letters in zip(args, self.inputs, strict=True):
-            bound.update(zip(letters, x.shape if isinstance(x, Tensor) else (x,), strict=True))
-        return bound
-
-    def agree(self, args: tuple[Any, ...]) -> bool:
-        bound: dict[str, Any] = {}
-        first: Tensor | None = None
-        for x, letters, below, plain in zip(args, self.inputs, self.below, self.plain, strict=True):
-            if plain:
-                if type(x) is not int and not isinstance(x, torch.SymInt):
-                    return False
-                if x < 0:
-                    return False
-                continue
-            if not isinstance(x, Tensor) or x.ndim != len(letters):
-                return False
-            for letter, size in zip(letters, x.shape, strict=True):
-                if bound.setdefault(letter, size) != size:
-                    return False
-            first = x if first is None else first
-            if x.device != first.device or x.dtype != (torch.int64 if below else first.dtype):
-                return False
-        return first is not None and (first.is_floating_point() or first.is_complex())
-
-    def shape(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        bound = self.bind(args)
-        return tuple(sum(bound[letter] for letter in axis) for axis in self.output)
-
-
 class Kernel(Generic[P]):
     """One signature with several implementations, the last offer that fits first.
 
@@ -149,7 +100,7 @@ class Kernel(Generic[P]):
         update_wrapper(self, reference)
         self.name = reference.__name__
         self.reference = reference
-        self.axes = _Axes.read(axes)
+        self.axes = Axes.read(axes)
         self.cases: dict[str, Mapping[str, int]] = {}
         self.offers = {"reference": Offer("any", f"{reference.__module__}:{self.name}", ())}
         self._signature = inspect.signature(reference)
@@ -272,12 +223,15 @@ class Kernel(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         if kwargs:
-            args = self._signature.bind(*args, **kwargs).args  # type: ignore[assignment]
+            return self(*self._signature.bind(*args, **kwargs).args)  # type: ignore[call-arg]
         if not torch.compiler.is_compiling():
             if not self.axes.agree(args):
                 self._refuse(args)
-            if torch._C._functorch.peek_interpreter_stack() is not None:
-                return self.reference(*args, **kwargs)  # torch.func sees through torch only
+            forward = forward_ad._current_level >= 0
+            if forward or torch._C._functorch.peek_interpreter_stack() is not None:
+                return self.reference(*args, **kwargs)  # these see through torch only
+            if _plain(args):
+                return self._run(*args)
         return self.operator(*args)  # type: ignore[no-any-return]
 
     def _run(self, *args: Any) -> Tensor:
@@ -288,7 +242,7 @@ class Kernel(Generic[P]):
         run = self._chosen.get(key)
         if run is None:
             run = self._chosen[key] = self._load(*key[:2])
-        return run(*(a.contiguous() if isinstance(a, Tensor) else a for a in args))
+        return run(*(a.resolve_neg().contiguous() if isinstance(a, Tensor) else a for a in args))
 
     def _load(self, device: str, dtype: torch.dtype) -> Run:
         name = self.choose(device, dtype)
@@ -391,6 +345,21 @@ def table() -> str:
             words = ", ".join(f"{dtype} {name}" for dtype, name in said.items())
             lines.append(f"{k.name:<20} {device:<5} {words}")
     return "\n".join(lines)
+
+
+def _plain(args: tuple[Any, ...]) -> bool:
+    """Whether nobody watches the call, so that torch's dispatcher, some 20 us, has nothing to do.
+
+    Watchers are autograd, tensors of other classes and modes, as in tracing.
+    """
+    return (
+        not (
+            torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        )
+        and all(type(a) in _PLAIN for a in args)
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
+    )
 
 
 def _first(args: tuple[Any, ...]) -> Tensor:

@@ -138,3 +138,14 @@ def test_chain_gives_the_entries_of_a_train() -> None:
         chain(cores, index[:, :2])
     with pytest.raises(ValueError, match=r"must begin and end with rank 1. Got 4 and 1"):
         chain(cores[1:], index[:, 1:])
+
+
+def test_forward_mode_is_not_dropped() -> None:
+    x, c = torch.rand(3), torch.randn(4, 2)
+    level = torch.autograd.forward_ad
+    with level.dual_level():
+        dual = chebyshev_rows(level.make_dual(x, torch.ones(3)), c)
+        slope = level.unpack_dual(dual).tangent
+    want = torch.autograd.functional.jacobian(lambda y: chebyshev_rows(y, c).sum(0), x)
+    assert slope is not None
+    assert torch.allclose(slope, want.T, rtol=1e-12)
