@@ -34,11 +34,12 @@ from tensornet.formats import (
 
 CUBE = ((-1.0, 1.0),) * 3
 NOTE = (
-    "Numbers of others on these problems are published for MATLAB codes and, for the biomolecule, "
-    "for the authors' own data, which were not available: here the charges are drawn by the "
-    "generator in this script (a blob with a minimum distance, normally distributed partial "
-    "charges), the kernel is our own sinc quadrature in place of "
-    "theirs, and the box is [-1, 1]^3. Ranks and errors are comparable in kind, not the same experiment. No number of others is in this file."
+    "Numbers of others on these problems are published for MATLAB codes and, for the "
+    "biomolecule, for the authors' own data, which were not available: here the charges are "
+    "drawn by the generator in this script (a blob with a minimum distance, normally "
+    "distributed partial charges), the kernel is our own sinc quadrature in place of theirs, "
+    "and the box is [-1, 1]^3. Ranks and errors are comparable in kind, not the same "
+    "experiment. No number of others is in this file."
 )
 
 
