@@ -84,7 +84,11 @@ def ours(function: Function, shape: tuple[int, ...], seed: int) -> tuple[list[An
 
 
 def teneva(function: Function, shape: tuple[int, ...], seed: int) -> tuple[list[Any], str]:
-    """Run teneva from a random train of rank one; two new pivots at most cost it the fewest."""
+    """Run teneva from a random train of rank one, as its documentation does.
+
+    With two new pivots at a time instead of one, its default, it asks for less than half as many
+    entries on the second problem (39 407, not 89 086) and 3 % more on the first.
+    """
     import teneva
 
     info: dict[str, Any] = {}
