@@ -71,7 +71,7 @@ def chebyshev_tucker(
         function: Points (n, d) in float64 to values (n,), for any n; called with many points at
             once.
         box: Lower and upper end of each variable. A tensor gives its dtype and device to the
-            result and its device to the points; otherwise torch's default dtype, on the CPU.
+            result and its device to the points; otherwise the result is float64 on the CPU.
         tolerance: Largest error, relative to the largest magnitude of the function.
         max_degree: Largest degree in any variable. The degrees tried are 16, 32, 64, ...
         max_evaluations: Largest number of points to ask for, by default ten million.
@@ -111,9 +111,9 @@ def chebyshev_tucker(
         raise TypeError(
             f"`{where}(function=...)` must be a function. Got {type(function).__name__}."
         )
-    like = box if isinstance(box, Tensor) else torch.empty(0)
+    like = box if isinstance(box, Tensor) else torch.empty(0, dtype=torch.float64)
     if not like.is_floating_point():
-        like = torch.empty(0, device=like.device)
+        like = like.to(torch.float64)
     search = _Search(function, sides, like, tolerance, max_degree, most, seed)
     return search.run()
 
