@@ -68,6 +68,19 @@ def told(path: Path) -> dict[str, object]:
     return content
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["chebyshev", "contraction", "cp", "dmrg", "kernels", "tucker"],
+)
+def test_benchmark_of_formats(name: str, tmp_path: Path) -> None:
+    out = tmp_path / f"{name}.json"
+    printed = run(BENCHMARKS / f"{name}.py", "--smoke", "--out", str(out), cwd=tmp_path)
+    fresh, kept = told(out), told(BENCHMARKS / f"{name}.json")
+    assert set(kept) - {"skipped", "missing", "smoke"} <= set(fresh)
+    assert kept.get("smoke") in (None, False)  # what stands in the repository was run in full
+    assert printed
+
+
 def test_benchmark_of_products(tmp_path: Path) -> None:
     out = tmp_path / "products.json"
     printed = run(BENCHMARKS / "products.py", "--smoke", "--out", str(out), cwd=tmp_path)
