@@ -7,16 +7,12 @@ function takes a matrix of coefficients (m, r), one series per column, or a vect
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tensornet import _check
-
-# Points whose Chebyshev rows are built together: large enough for matrix products, small enough
-# for the second-level cache.
-_BLOCK = 2048
+from tensornet.kernels import chebyshev_rows
 
 
 def points(
@@ -107,7 +103,7 @@ def evaluate(
     x: Tensor,  # (n,)
     coefficients: Tensor,  # (m, r)
 ) -> Tensor:  # (n, r)
-    """Evaluate all series at all points: the rows T_k(x), then one matrix product.
+    """Evaluate all series at all points, by the kernel `chebyshev_rows`.
 
     Args:
         x: Points in [-1, 1].
@@ -126,10 +122,7 @@ def evaluate(
     """
     _check.one_kind("evaluate", x=x, coefficients=coefficients)
     _check.shapes("evaluate", x=(x, "n"), coefficients=(coefficients, "m r"))
-    if torch.is_grad_enabled() and (x.requires_grad or coefficients.requires_grad):
-        result: Tensor = _Evaluate.apply(x, coefficients)  # type: ignore[no-untyped-call]
-        return result
-    return _evaluate(x, coefficients)
+    return chebyshev_rows(x, coefficients)
 
 
 def rows(x: Tensor, m: int) -> Tensor:  # (n,) -> (m, n)
@@ -155,60 +148,6 @@ def rows(x: Tensor, m: int) -> Tensor:  # (n,) -> (m, n)
         new -= T[k - j : k].flip(0)
         k += j
     return T
-
-
-def _evaluate(x: Tensor, c: Tensor) -> Tensor:
-    x, c = x.detach(), c.detach()
-    out = x.new_empty(len(x), c.shape[1])
-    for i in range(0, len(x), _BLOCK):
-        torch.mm(rows(x[i : i + _BLOCK], len(c)).T, c, out=out[i : i + _BLOCK])
-    return out
-
-
-def _moments(x: Tensor, weights: Tensor, m: int) -> Tensor:
-    x, weights = x.detach(), weights.detach()
-    out = x.new_zeros(m, weights.shape[1])
-    for i in range(0, len(x), _BLOCK):
-        out.addmm_(rows(x[i : i + _BLOCK], m), weights[i : i + _BLOCK])
-    return out
-
-
-class _Evaluate(torch.autograd.Function):
-    """E(x, c) = T(x)^T c. Its derivatives are E of differentiated series and moments M."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, c: Tensor) -> Tensor:
-        ctx.save_for_backward(x, c)
-        return _evaluate(x, c)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, c = ctx.saved_tensors
-        to_x = to_c = None
-        if ctx.needs_input_grad[0]:
-            to_x = (grad * evaluate(x, derivative(c))).sum(1)
-        if ctx.needs_input_grad[1]:
-            to_c = _Moments.apply(x, grad, len(c))  # type: ignore[no-untyped-call]
-        return to_x, to_c
-
-
-class _Moments(torch.autograd.Function):
-    """M(x, w) = T(x) w, the adjoint of E in the coefficients."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Tensor, m: int) -> Tensor:
-        ctx.save_for_backward(x, weights)
-        return _moments(x, weights, m)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weights = ctx.saved_tensors
-        to_x = to_weights = None
-        if ctx.needs_input_grad[0]:
-            to_x = (weights * evaluate(x, derivative(grad))).sum(1)
-        if ctx.needs_input_grad[1]:
-            to_weights = evaluate(x, grad)
-        return to_x, to_weights, None
 
 
 def derivative(coefficients: Tensor) -> Tensor:  # (m, ...) -> (max(m - 1, 1), ...)
