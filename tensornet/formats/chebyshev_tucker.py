@@ -18,7 +18,7 @@ from tensornet.formats.format import Format
 from tensornet.formats.tucker import Tucker
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChebyshevTucker(Format):
     """A function on a box: Chebyshev series in each variable, joined by a small core.
 

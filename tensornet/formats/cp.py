@@ -18,7 +18,7 @@ from tensornet.formats.format import Format
 _LARGEST_CORE = 10_000_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CP(Format):
     """A tensor as a sum of `r` outer products of vectors.
 

@@ -69,9 +69,10 @@ def cp(
 
     Raises:
         TypeError: If `x` is no tensor of real floating numbers, or the mask is not boolean.
-        ValueError: If `x` is of order below two, empty, or not finite; a number is out of range;
-            the method is unknown, or GEVD does not apply; the mask has another shape or leaves
-            an index of a mode without any entry; or options exclude each other.
+        ValueError: If `x` is of order below two, empty, or not finite; a number is out of range
+            (the largest rank is one term per fibre, exact for any tensor); the method is unknown,
+            or GEVD does not apply; the mask has another shape or leaves an index of a mode
+            without any entry; or options exclude each other.
         NotImplementedError: If `x` requires grad. (The factors are found by an iteration from a
             random start; take the gradient of a loss by the factors themselves.)
 
@@ -160,6 +161,12 @@ def _checked(
     _check.dense("cp", "x", x, least=2)
     if x.is_complex():
         raise TypeError(f"`cp(x=...)` must be real. Got {x.dtype}.")
+    most = x.numel() // max(x.shape)
+    if plan.rank > most:
+        raise ValueError(
+            f"`cp(rank=...)` must be at most {most}, at which every tensor of shape "
+            f"{tuple(x.shape)} is exact. Got {plan.rank}."
+        )
     if x.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(
             "`cp(x=...)` must not require grad: the derivative of an iteration from a random "

@@ -106,6 +106,11 @@ class Format(ABC):
             A value of the same kind.
         """
 
+    def __repr__(self) -> str:
+        kind, dtype = type(self).__name__, str(self.dtype).removeprefix("torch.")
+        ranks = f"rank {self.ranks[0]}" if len(self.ranks) == 1 else f"ranks {self.ranks}"
+        return f"{kind}(shape {self.shape}, {ranks}, {self.n_parameters} numbers, {dtype})"
+
     @property
     def order(self) -> int:
         """Number of modes."""

@@ -18,7 +18,7 @@ from tensornet.formats.train_matrix import TTMatrix
 from tensornet.linalg.truncation import truncate
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MPS(TensorTrain):
     """A tensor train read as the state of a chain of sites.
 

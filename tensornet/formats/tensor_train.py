@@ -14,7 +14,7 @@ from tensornet.formats import train_index, train_parts, train_sweeps
 from tensornet.formats.format import Format
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TensorTrain(Format):
     """A tensor whose entries are products of matrices, one matrix per mode.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tensornet.formats.mps import MPS
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TTMatrix(Format):
     """A linear map from trains of shape (i_1, ..., i_n) to trains of shape (o_1, ..., o_n).
 

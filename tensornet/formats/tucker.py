@@ -20,7 +20,7 @@ from tensornet.linalg.mode_product import mode_multiplied
 _HALF = (torch.float16, torch.bfloat16)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tucker(Format):
     """A tensor as a core multiplied by a matrix in every mode.
 

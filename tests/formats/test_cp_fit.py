@@ -206,6 +206,8 @@ def test_bad_input() -> None:
         cp(torch.ones(3, 0), 1)
     with pytest.raises(ValueError, match="at least 1"):
         cp(x, 0)
+    with pytest.raises(ValueError, match=r"at most 4, at which every .* exact\. Got 5"):
+        cp(x, 5)
     with pytest.raises(ValueError, match="method"):
         cp(x, 1, method="magic")
     with pytest.raises(ValueError, match="two modes of at least rank = 3"):

@@ -87,6 +87,16 @@ def test_contract_in_single_precision(kind: str) -> None:
     )
 
 
+def test_values_are_printed_in_one_line() -> None:
+    x = TensorTrain((torch.ones(1, 2, 3), torch.ones(3, 4, 1)))
+    assert repr(x) == "TensorTrain(shape (2, 4), ranks (1, 3, 1), 19 numbers, float64)"
+    for kind, make in REAL.items():
+        line = repr(make(torch.float32))
+        assert line.startswith(kind.partition(",")[0])
+        assert line.endswith("float32)")
+        assert "\n" not in line
+
+
 def test_every_format_is_tested() -> None:
     assert {name.partition(",")[0] for name in REAL} == set(Format.kinds)
     assert {type(make(torch.float64)) for make in REAL.values()} == set(Format.kinds.values())
