@@ -11,5 +11,10 @@ from tensornet.kernels.chain import chain_moments as chain_moments
 from tensornet.kernels.chain import chain_step as chain_step
 from tensornet.kernels.chebyshev import chebyshev_moments as chebyshev_moments
 from tensornet.kernels.chebyshev import chebyshev_rows as chebyshev_rows
+from tensornet.kernels.convolution import edge_convolution as edge_convolution
+from tensornet.kernels.convolution import edge_harmonics as edge_harmonics
+from tensornet.kernels.convolution import edge_weights as edge_weights
+from tensornet.kernels.convolution import receiver_order as receiver_order
+from tensornet.kernels.convolution import sparse_coupling as sparse_coupling
 from tensornet.kernels.tucker import tucker_points as tucker_points
 from tensornet.kernels.tucker import tucker_slopes as tucker_slopes
