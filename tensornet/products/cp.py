@@ -14,8 +14,8 @@ from tensornet.so3 import dim
 # Smallest ranks at which `formats.cp` reached round-off, found by search, with and without odd
 # paths. From degree four on that of the trivial decomposition, one term per pair of inputs.
 EXACT_RANKS = {
-    True: {0: 1, 1: 8, 2: 30, 3: 96},
-    False: {0: 1, 1: 6, 2: 18, 3: 56},
+    True: {0: 1, 1: 8, 2: 30, 3: 90},
+    False: {0: 1, 1: 6, 2: 18, 3: 52},
 }
 
 
@@ -24,7 +24,8 @@ class CPProduct(Product):
 
     At the ranks known to be exact, the default, it is equivariant to round-off. A lower rank is
     an approximation that breaks equivariance; `certificate` says by how much. Factors come from
-    `formats.cp`, deterministic and in seconds, once per process.
+    `formats.cp`, deterministic, once per process: in seconds up to degree two, in about a minute
+    at degree three.
 
     Args:
         l_max: Highest degree.
@@ -104,7 +105,7 @@ def _factors(product: str, l_max: int, rank: int | None, tolerance: float, odd_p
     # Below the exact rank there are local minima, so the best of a few starts is taken; and the
     # last digits of the error would be bought with terms that grow and cancel, so ALS is enough.
     known = asked >= exact
-    starts, steps, method = (10, 300, "auto") if known else (4, 1000, "als")
+    starts, steps, method = (10, 3000, "auto") if known else (4, 1000, "als")
     best = cp(target, asked, method=method, tolerance=1e-14, max_iterations=steps, seed=0)
     for seed in range(1, starts):
         if best.relative_error <= tolerance:
