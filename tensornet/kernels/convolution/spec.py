@@ -298,7 +298,12 @@ def _harmonics_vjp(
     return gx, gw, gg, *[None] * 6, gc, None
 
 
-for _kernel in (edge_convolution, edge_weights, edge_harmonics):
+for _kernel, _name in (
+    (edge_convolution, "convolution"),
+    (edge_weights, "weights"),
+    (edge_harmonics, "harmonics"),
+):
+    _kernel.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.convolution.cpu:{_name}")
     _kernel.case("no edges", e=0, n=2, v=3, i=2, j=2, k=3, p=2, t=4, c=2)
     _kernel.case("no channels", e=2, n=2, v=3, i=2, j=2, k=3, p=2, t=4, c=0)
     _kernel.case("one of each", e=1, n=1, v=1, i=1, j=1, k=1, p=1, t=1, c=1)

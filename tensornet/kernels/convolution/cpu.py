@@ -1,0 +1,236 @@
+"""The edge convolution in Numba: edge by edge, each result in registers, no message stored.
+
+For as many edges as a vector has lanes, the coupling is contracted with the harmonics at once; then
+every edge meets its channels. Receivers are spread over threads.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tensornet.kernels import _bridge
+from tensornet.kernels._tile import BYTES
+from tensornet.kernels.convolution.plan import Plan, plan
+from tensornet.kernels.convolution.tiles import contract, contract_sums, convolve, pair, weigh
+
+_GRAIN = 200_000  # multiplications worth a thread
+
+
+@_bridge.jit
+def _sort(index, order, starts):  # type: ignore[no-untyped-def]  # Numba infers them
+    """Edges in the order of their node, and where each node starts; whether all are in range."""
+    n = len(starts) - 1
+    for s in range(n + 1):
+        starts[s] = 0
+    for e in range(len(index)):
+        if index[e] < 0 or index[e] >= n:
+            return False
+        starts[index[e]] += 1
+    total = 0
+    for s in range(n + 1):
+        count = starts[s]
+        starts[s] = total
+        total += count
+    for e in range(len(index)):
+        order[starts[index[e]]] = e
+        starts[index[e]] += 1
+    for s in range(n, 0, -1):
+        starts[s] = starts[s - 1]
+    starts[0] = 0
+    return True
+
+
+@_bridge.jit
+def _matrices(plan, y, order, start, stop, turned, m):  # type: ignore[no-untyped-def]
+    """Contract the coupling with the harmonics of a vector of edges."""
+    cell_starts, cell_j, cell_values = plan
+    n_j, lanes = y.shape[1], BYTES // y.itemsize
+    for q in range(stop - start):
+        e = order[start + q]
+        for j in range(n_j):
+            turned[j * lanes + q] = y[e, j]
+    contract(cell_starts, len(cell_starts) - 1, cell_j, cell_values, turned, m, 0)
+
+
+@_bridge.jit
+def _convolve(  # type: ignore[no-untyped-def]
+    chunks, rows, columns, plan, sizes, x, y, w, sender, order, starts, out, first, last
+):
+    """Sum at the receivers from first to last."""
+    n_x, n_w, n_out, width = sizes
+    lanes = BYTES // x.itemsize
+    turned = np.zeros(y.shape[1] * lanes, x.dtype)
+    m = np.empty((len(plan[0]) - 1) * lanes, x.dtype)
+    stop, v = starts[last], first
+    for start in range(starts[first], stop, lanes):
+        end = min(start + lanes, stop)
+        _matrices(plan, y, order, start, end, turned, m)
+        for q in range(end - start):
+            while starts[v + 1] <= start + q:
+                v += 1
+            e = order[start + q]
+            x0, w0, o0 = sender[e] * n_x, e * n_w, v * n_out
+            for k in range(len(chunks)):
+                convolve(
+                    chunks[k, 0], width // lanes, columns, chunks[k, 2], chunks[k, 3],
+                    m, chunks[k, 4] * lanes + q, x, x0, w, w0, rows, chunks[k, 1], out, o0,
+                )  # fmt: skip
+
+
+@_bridge.jit
+def _weigh(  # type: ignore[no-untyped-def]
+    segments, rows, columns, plan, sizes, x, y, g, sender, receiver, order, out, first, last
+):
+    """Numbers of the edges from first to last."""
+    n_x, n_g, n_out, width = sizes
+    lanes = BYTES // x.itemsize
+    turned = np.zeros(y.shape[1] * lanes, x.dtype)
+    m = np.empty((len(plan[0]) - 1) * lanes, x.dtype)
+    for start in range(first, last, lanes):
+        end = min(start + lanes, last)
+        _matrices(plan, y, order, start, end, turned, m)
+        for e in range(start, end):
+            x0, g0, o0 = sender[e] * n_x, receiver[e] * n_g, e * n_out
+            for s in range(o0, o0 + n_out):
+                out[s] = 0
+            for k in range(len(segments)):
+                convolved = o0 + segments[k, 5] * width
+                weigh(
+                    segments[k, 0], width // lanes, columns, segments[k, 2], segments[k, 3],
+                    m, segments[k, 4] * lanes + e - start, x, x0, g, g0,
+                    rows, segments[k, 1], out, convolved,
+                )  # fmt: skip
+
+
+@_bridge.jit
+def _pair(  # type: ignore[no-untyped-def]
+    chunks, rows, columns, plan, sizes, x, w, g, sender, receiver, out, first, last
+):
+    """Rows of the edges from first to last."""
+    n_x, n_w, n_g, width, n_cells = sizes
+    j_starts, j_cells, j_values = plan
+    lanes = BYTES // x.itemsize
+    n_j = len(j_starts) - 1
+    products = np.empty(n_cells * lanes, x.dtype)
+    for e in range(first, last):
+        x0, w0, g0 = sender[e] * n_x, e * n_w, receiver[e] * n_g
+        for s in range(len(products)):
+            products[s] = 0
+        for k in range(len(chunks)):
+            pair(
+                chunks[k, 0], width // lanes, columns, chunks[k, 2], chunks[k, 3],
+                x, x0, w, w0, g, g0, rows, chunks[k, 1], products, chunks[k, 4] * lanes,
+            )  # fmt: skip
+        contract_sums(j_starts, n_j, j_cells, j_values, products, out, e * n_j)
+
+
+def convolution(
+    x: Tensor, y: Tensor, w: Tensor, sender: Tensor, receiver: Tensor,
+    i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor, v: int, n_k: int,
+) -> Tensor:  # fmt: skip
+    """`edge_convolution`, receivers in parallel."""
+    name = "edge_convolution"
+    sizes = x.shape[1], y.shape[1], n_k, w.shape[1]
+    tables = plan(name, sizes, (i, j, k, p), values)
+    c, (x, w) = x.shape[2], _padded(x, w)
+    width = x.shape[2]
+    _checked(name, "sender", sender, x.shape[0])
+    order, starts = _ordered(name, "receiver", receiver, v)
+    out = x.new_zeros(v, n_k, width)
+    flat = _bridge.arrays(x.view(-1), y, w.view(-1), sender)
+    (o,) = _bridge.arrays(out.view(-1))
+    scaled = tables.rows * width, (tables.columns * width).reshape(-1)
+    steps = x.shape[1] * width, w.shape[1] * width, n_k * width, width
+    build = tables.cell_starts, tables.cell_j, tables.cell_values
+    _bridge.spread(
+        lambda a, b: _convolve(tables.chunks, *scaled, build, steps, *flat, order, starts, o, a, b),
+        v,
+        -(-v * _edges(tables, width) // len(sender)),
+    )
+    return out if width == c else out[..., :c].contiguous()
+
+
+def weights(
+    x: Tensor, y: Tensor, g: Tensor, sender: Tensor, receiver: Tensor,
+    i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor, n_p: int,
+) -> Tensor:  # fmt: skip
+    """`edge_weights`, edges in parallel."""
+    name = "edge_weights"
+    sizes = x.shape[1], y.shape[1], g.shape[1], n_p
+    tables = plan(name, sizes, (i, j, k, p), values)
+    c, (x, g) = x.shape[2], _padded(x, g)
+    width = x.shape[2]
+    _checked(name, "sender", sender, x.shape[0])
+    _checked(name, "receiver", receiver, g.shape[0])
+    out = x.new_empty(len(sender), n_p, width)
+    flat = _bridge.arrays(x.view(-1), y, g.view(-1), sender, receiver)
+    (o,) = _bridge.arrays(out.view(-1))
+    order = np.arange(len(sender))
+    scaled = tables.rows * width, (tables.columns * width).reshape(-1)
+    steps = x.shape[1] * width, g.shape[1] * width, n_p * width, width
+    build = tables.cell_starts, tables.cell_j, tables.cell_values
+    _bridge.spread(
+        lambda a, b: _weigh(tables.segments, *scaled, build, steps, *flat, order, o, a, b),
+        len(sender),
+        _edges(tables, width),
+    )
+    return out if width == c else out[..., :c].contiguous()
+
+
+def harmonics(
+    x: Tensor, w: Tensor, g: Tensor, sender: Tensor, receiver: Tensor,
+    i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor, n_j: int,
+) -> Tensor:  # fmt: skip
+    """`edge_harmonics`, edges in parallel."""
+    name = "edge_harmonics"
+    sizes = x.shape[1], n_j, g.shape[1], w.shape[1]
+    tables = plan(name, sizes, (i, j, k, p), values)
+    x, w, g = _padded(x, w, g)
+    width = x.shape[2]
+    _checked(name, "sender", sender, x.shape[0])
+    _checked(name, "receiver", receiver, g.shape[0])
+    out = x.new_empty(len(sender), n_j)
+    flat = _bridge.arrays(x.view(-1), w.view(-1), g.view(-1), sender, receiver, out.view(-1))
+    scaled = tables.rows * width, (tables.columns * width).reshape(-1)
+    steps = [t.shape[1] * width for t in (x, w, g)]
+    whole = (*steps, width, len(tables.cell_starts) - 1)
+    sums = tables.j_starts, tables.j_cells, tables.j_values
+    _bridge.spread(
+        lambda a, b: _pair(tables.chunks, *scaled, sums, whole, *flat, a, b),
+        len(sender),
+        _edges(tables, width),
+    )
+    return out
+
+
+def _edges(tables: Plan, width: int) -> int:
+    """How many edges are worth a thread."""
+    return max(1, _GRAIN // (len(tables.cell_starts) * width))
+
+
+def _padded(*tensors: Tensor) -> list[Tensor]:
+    """Channels as whole vectors."""
+    more = -tensors[0].shape[-1] % (BYTES // tensors[0].itemsize)
+    return [torch.nn.functional.pad(t, (0, more)) if more else t for t in tensors]
+
+
+def _ordered(name: str, argument: str, index: Tensor, n: int) -> tuple[Any, Any]:
+    order, starts = np.empty(len(index), np.int64), np.empty(n + 1, np.int64)
+    if not _sort(*_bridge.arrays(index), order, starts):
+        _refuse(name, argument, index, n)
+    return order, starts
+
+
+def _checked(name: str, argument: str, index: Tensor, n: int) -> None:
+    (array,) = _bridge.arrays(index)
+    if array.min() < 0 or array.max() >= n:
+        _refuse(name, argument, index, n)
+
+
+def _refuse(name: str, argument: str, index: Tensor, n: int) -> None:
+    raise IndexError(
+        f"`{name}({argument}=...)` must be from 0 to {n - 1}. "
+        f"Got {int(index.min())} to {int(index.max())}."
+    )
