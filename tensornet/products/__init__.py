@@ -8,3 +8,5 @@ from tensornet.products.coupling import coupling as coupling
 from tensornet.products.coupling import paths as paths
 from tensornet.products.cp import CPProduct as CPProduct
 from tensornet.products.edge import EdgeProduct as EdgeProduct
+from tensornet.products.gaunt import GauntProduct as GauntProduct
+from tensornet.products.matrix import MatrixProduct as MatrixProduct

@@ -1,0 +1,101 @@
+"""Laws of Gaunt products, in every method."""
+
+import math
+
+import pytest
+import torch
+
+from tensornet import so3
+from tensornet.products import ClebschGordanProduct, GauntProduct
+from tensornet.products.coupling import coupling
+from tensornet.products.gaunt import METHODS
+from tensornet.testing.products import assert_equivariant, assert_product_contract
+
+WAYS = [m for m in METHODS if m != "auto"]
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("l_max", [0, 1, 2])
+def test_contract(l_max: int, method: str, odd: bool) -> None:
+    weights = ("none", "shared", "separable")[(l_max + METHODS.index(method)) % 3]
+    assert_product_contract(GauntProduct(l_max, method, odd, path_weights=weights))
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("method", WAYS)
+@pytest.mark.parametrize("l_max", [*range(9)])
+def test_exact_at_every_degree(l_max: int, method: str, odd: bool) -> None:
+    product = GauntProduct(l_max, method, odd)
+    target = product.target()
+    assert float((product.to_dense() - target).norm() / target.norm()) < 1e-14
+    x, y = torch.randn(2, product.dim, 3), torch.randn(2, product.dim, 3)
+    expected = torch.einsum("ijk,nic,njc->nkc", target, x, y)
+    assert float((product(x, y) - expected).norm() / expected.norm()) < 1e-13
+
+
+@pytest.mark.parametrize("method", WAYS)
+def test_multiplies_functions(method: str) -> None:
+    """The product of functions of degrees one and two has degree three, so nothing is cut."""
+    product = GauntProduct(3, method)
+    x, y = torch.randn(16, 1), torch.randn(16, 1)
+    x[4:], y[9:] = 0, 0
+    Y = so3.spherical_harmonics(torch.randn(30, 3), 3, normalization="integral")
+    torch.testing.assert_close(Y @ product(x, y), (Y @ x) * (Y @ y), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", WAYS)
+def test_bracket_is_antisymmetric(method: str) -> None:
+    product = GauntProduct(3, method, odd_paths=True)
+    x, y = torch.randn(5, 16, 2), torch.randn(5, 16, 2)
+    even = GauntProduct(3, method)(x, y)
+    torch.testing.assert_close((product(x, y) + product(y, x)) / 2, even, rtol=0, atol=1e-12)
+    odd = torch.einsum("ijk,nic,njc->nkc", coupling("poisson", 3), x, y)
+    torch.testing.assert_close((product(x, y) - product(y, x)) / 2, odd, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("method", WAYS)
+def test_float32_and_back(method: str) -> None:
+    product = GauntProduct(4, method, odd_paths=True).float()
+    target = product.target()
+    x, y = torch.randn(6, 25, 3), torch.randn(6, 25, 1)
+    expected = torch.einsum("ijk,nic,njb->nkc", target, x, y)
+    out = product(x.float(), y.float())
+    assert out.dtype == torch.float32
+    assert float((out - expected).norm() / expected.norm()) < 2e-6
+    out = product.double()(x, y)  # constants are the float64 ones again
+    assert float((out - expected).norm() / expected.norm()) < 1e-13
+
+
+def test_inversion_decides_what_is_odd() -> None:
+    assert_equivariant(GauntProduct(2, "grid"), 2, inversion=True)
+    with pytest.raises(AssertionError, match="inversion"):
+        assert_equivariant(GauntProduct(2, "grid", odd_paths=True), 2, inversion=True)
+
+
+def test_many_channels_may_take_another_method() -> None:
+    product = GauntProduct(6)
+    assert product.methods[0] != product.methods[1]
+    x, y = torch.randn(3, 49, 2), torch.randn(3, 49, 1)
+    torch.testing.assert_close(product(x, y), product(x, y.expand(3, 49, 2)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("l_max", [1, 3, 5])
+def test_cost_of_a_grid_grows_slower_than_that_of_the_definition(l_max: int) -> None:
+    costs = {m: GauntProduct(l_max, m).cost(10, 64).multiplies for m in WAYS}
+    assert GauntProduct(l_max).cost(10, 64).multiplies == min(costs.values())
+    assert all(c < ClebschGordanProduct(l_max).cost(10, 64).multiplies for c in costs.values()) or (
+        l_max == 1
+    )
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match=r"method=...\)` must be one of"):
+        GauntProduct(2, "lebedev")
+    with pytest.raises(ValueError, match="has no paths"):
+        GauntProduct(2, path_weights="path")
+    with pytest.raises(ValueError, match="at least 0"):
+        GauntProduct(-1)
+    with pytest.raises(ValueError, match="must have shape"):
+        GauntProduct(2)(torch.randn(3, 4, 2), torch.randn(3, 9, 1))
+    assert math.isnan(GauntProduct(1, "fourier")(torch.full((4, 1), math.nan), torch.ones(4, 1))[0])
