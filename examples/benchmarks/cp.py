@@ -118,12 +118,13 @@ def couplings(smoke: bool, slow: bool) -> list[dict[str, Any]]:
     if not smoke:
         plan += [(2, True, 30, 5), (2, True, 29, 2), (2, False, 18, 5), (2, False, 17, 2)]
     if slow:
-        plan += [(3, True, 96, 2)]
+        plan += [(3, True, 96, 2), (3, True, 90, 1), (3, True, 88, 1), (3, False, 52, 1)]
     rows = []
     for l_max, odd, rank, seeds in plan:
         x = coupling("clebsch_gordan", l_max)
         name = f"coupling, l_max {l_max}, {'all' if odd else 'even'} paths"
-        rows.append(exact(name, x if odd else even_part(x), rank, seeds, 300))
+        steps = 3000 if l_max == 3 else 300
+        rows.append(exact(name, x if odd else even_part(x), rank, seeds, steps))
     return rows
 
 
@@ -131,7 +132,7 @@ def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a few seconds: tells nothing")
-    parser.add_argument("--slow", action="store_true", help="with degree three, minutes")
+    parser.add_argument("--slow", action="store_true", help="with degree three, ten minutes")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
