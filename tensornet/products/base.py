@@ -162,6 +162,53 @@ class Product(nn.Module, ABC):
             parity=float((computed - even_part(computed)).norm()) / norm,
         )
 
+    def interactability(self) -> tuple[Path, ...]:
+        """List the paths that really couple, found in the tensor that is computed.
+
+        A path of `paths` may be missing: some 6j symbols are zero, and so are some couplings.
+
+        References:
+            Xie et al., The Price of Freedom (2025), section 3.
+        """
+        computed = self.to_dense().detach()
+        rounding = 30 * torch.finfo(computed.dtype).eps
+        computed = computed.to("cpu", torch.float64)
+        found = paths(self.l_max)
+        sizes = torch.stack([(computed[block(p)] * wigner_3j(*p)).sum().abs() for p in found])
+        there = (sizes > rounding * sizes.max()).tolist()
+        return tuple(p for p, keep in zip(found, there, strict=True) if keep)
+
+    def expressivity(self, copies: int = 1) -> int:
+        """Count the independent bilinear maps that it makes with linear maps around it.
+
+        For one channel, equivariant linear maps scale each degree of inputs and output, so the
+        path (l1, l2, l3) gets the weight a[l1] b[l2] c[l3], and a sum of products has a sum of
+        those. This is the dimension of the set of all such weights: the rank of its derivative
+        at a random point. With a weight per path it is the number of paths.
+
+        Args:
+            copies: Number of products of this kind that are added up, each with scales of its own.
+
+        Raises:
+            ValueError: If `copies` is below one.
+
+        References:
+            Xie et al., The Price of Freedom (2025), section 3, there for outputs up to 2 l_max.
+        """
+        _check.at_least(f"{type(self).__name__}.expressivity", 1, copies=copies)
+        found = self.interactability()
+        if self.path_weights == "path":
+            return len(found)
+        generator = torch.Generator().manual_seed(20260118)
+        shape = (copies, 3, self.l_max + 1)
+        scales = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5
+        derivative = torch.zeros(len(found), *shape, dtype=torch.float64)
+        for row, path in zip(derivative, found, strict=True):
+            chosen = torch.stack([scales[:, k, l] for k, l in enumerate(path)])
+            for k, l in enumerate(path):
+                row[:, k, l] = chosen.prod(0) / chosen[k]
+        return int(torch.linalg.matrix_rank(derivative.flatten(1)))
+
     def weight_shape(self, channels: int) -> tuple[int, ...]:
         """Give the last axes of `weight`, empty if there is none."""
         return {
