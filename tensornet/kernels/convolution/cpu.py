@@ -72,11 +72,9 @@ def _convolve(  # type: ignore[no-untyped-def]
                 v += 1
             e = order[start + q]
             x0, w0, o0 = sender[e] * n_x, e * n_w, v * n_out
-            for k in range(len(chunks)):
-                convolve(
-                    chunks[k, 0], width // lanes, columns, chunks[k, 2], chunks[k, 3],
-                    m, chunks[k, 4] * lanes + q, x, x0, w, w0, rows, chunks[k, 1], out, o0,
-                )  # fmt: skip
+            convolve(
+                chunks, len(chunks), width // lanes, columns, rows, m, q, x, x0, w, w0, out, o0
+            )
 
 
 @_bridge.jit
@@ -95,13 +93,10 @@ def _weigh(  # type: ignore[no-untyped-def]
             x0, g0, o0 = sender[e] * n_x, receiver[e] * n_g, e * n_out
             for s in range(o0, o0 + n_out):
                 out[s] = 0
-            for k in range(len(segments)):
-                convolved = o0 + segments[k, 5] * width
-                weigh(
-                    segments[k, 0], width // lanes, columns, segments[k, 2], segments[k, 3],
-                    m, segments[k, 4] * lanes + e - start, x, x0, g, g0,
-                    rows, segments[k, 1], out, convolved,
-                )  # fmt: skip
+            weigh(
+                segments, len(segments), width // lanes, columns, rows,
+                m, e - start, x, x0, g, g0, out, o0,
+            )  # fmt: skip
 
 
 @_bridge.jit
@@ -118,11 +113,7 @@ def _pair(  # type: ignore[no-untyped-def]
         x0, w0, g0 = sender[e] * n_x, e * n_w, receiver[e] * n_g
         for s in range(len(products)):
             products[s] = 0
-        for k in range(len(chunks)):
-            pair(
-                chunks[k, 0], width // lanes, columns, chunks[k, 2], chunks[k, 3],
-                x, x0, w, w0, g, g0, rows, chunks[k, 1], products, chunks[k, 4] * lanes,
-            )  # fmt: skip
+        pair(chunks, len(chunks), width // lanes, columns, rows, x, x0, w, w0, g, g0, products, 0)
         contract_sums(j_starts, n_j, j_cells, j_values, products, out, e * n_j)
 
 

@@ -49,19 +49,19 @@ def plan(
         at: The indices.
         values: The numbers.
     """
-    for letter, size, index in zip("ijkp", sizes, at, strict=True):
-        low, high = _bridge.arrays(index)[0].min(), _bridge.arrays(index)[0].max()
-        if low < 0 or high >= size:
-            raise IndexError(
-                f"`{name}(at_{letter}=...)` must be from 0 to {size - 1}. Got {low} to {high}."
-            )
     arrays = _bridge.arrays(*at, values)
-    return _plan(sizes[1], arrays[-1].dtype.char, *(a.tobytes() for a in arrays))
+    return _plan(name, sizes, arrays[-1].dtype.char, *(a.tobytes() for a in arrays))
 
 
 @lru_cache(maxsize=256)
-def _plan(n_j: int, dtype: str, *content: bytes) -> Plan:
-    i, j, k, p = (np.frombuffer(c, np.int64) for c in content[:4])
+def _plan(name: str, sizes: tuple[int, int, int, int], dtype: str, *content: bytes) -> Plan:
+    i, j, k, p = at = [np.frombuffer(c, np.int64) for c in content[:4]]
+    for letter, size, index in zip("ijkp", sizes, at, strict=True):
+        if index.min() < 0 or index.max() >= size:
+            raise IndexError(
+                f"`{name}(at_{letter}=...)` must be from 0 to {size - 1}. "
+                f"Got {index.min()} to {index.max()}."
+            )
     values = np.frombuffer(content[4], dtype)
     terms: dict[Cell, list[int]] = defaultdict(list)
     for t, cell in enumerate(zip(p.tolist(), k.tolist(), i.tolist(), strict=True)):
@@ -74,7 +74,7 @@ def _plan(n_j: int, dtype: str, *content: bytes) -> Plan:
     return Plan(
         chunks, segments, rows, columns,
         _starts(cell_of, len(cells)), j[order], values[order],
-        _starts(j, n_j), cell_of[by_j], values[order][by_j],
+        _starts(j, sizes[1]), cell_of[by_j], values[order][by_j],
     )  # fmt: skip
 
 

@@ -304,10 +304,12 @@ for _kernel, _name in (
     (edge_harmonics, "harmonics"),
 ):
     _kernel.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.convolution.cpu:{_name}")
-    _kernel.case("no edges", e=0, n=2, v=3, i=2, j=2, k=3, p=2, t=4, c=2)
-    _kernel.case("no channels", e=2, n=2, v=3, i=2, j=2, k=3, p=2, t=4, c=0)
+    _kernel.offer("numba_cuda", device="cuda", at=f"tensornet.kernels.convolution.cuda:{_name}")
+    _kernel.case("no edges", e=0, n=1, v=3, i=2, j=2, k=1, p=2, t=2, c=2)
+    _kernel.case("no channels", e=2, n=2, v=3, i=2, j=2, k=3, p=2, t=2, c=0)
     _kernel.case("one of each", e=1, n=1, v=1, i=1, j=1, k=1, p=1, t=1, c=1)
     _kernel.case("two edges", e=2, n=2, v=1, i=2, j=2, k=1, p=1, t=3, c=2)
+    _kernel.case("two nodes", e=2, n=2, v=2, i=1, j=2, k=1, p=1, t=3, c=2)
     _kernel.case("isolated nodes", e=3, n=2, v=4, i=2, j=2, k=2, p=2, t=5, c=2)
     _kernel.case("a block and a rest", e=37, n=4, v=5, i=5, j=4, k=9, p=3, t=40, c=3)
     _kernel.case("many channels", e=50, n=7, v=6, i=9, j=9, k=17, p=6, t=150, c=53)

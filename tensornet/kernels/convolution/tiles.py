@@ -13,8 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tensornet.kernels import _bridge
-from tensornet.kernels._tile import BYTES, Vectors
+from tensornet.kernels._tile import Vectors
+from tensornet.kernels.convolution.plan import HEIGHTS
 
 _INT32 = ir.IntType(32)
 Arguments = dict[str, Any]
@@ -61,7 +61,7 @@ class _Code:
         return [self.b.add(self.at[base], place) for place in places]
 
 
-def _make(names: str, emit: Callable[..., None], *constants: int) -> Any:
+def _make(names: str, emit: Callable[..., None], *constants: Any) -> Any:
     """An intrinsic of arrays and whole numbers, in the order of `names`; arrays have a bar."""
     kinds = [name.endswith("|") for name in names.split()]
 
@@ -173,135 +173,57 @@ def _sum(code: _Code, vector: Any) -> Any:
     return code.b.extract_element(vector, _INT32(0))
 
 
-_CONVOLVE = "columns| first last m| m0 x| x0 w| w0 rows| row o| o0"
-_WEIGH = "columns| first last m| m0 x| x0 g| g0 rows| row o| o0"
-_PAIR = "columns| first last x| x0 w| w0 g| g0 rows| row o| o0"
+def _walk(code: _Code, tile: Callable[[_Code, int, int], None], shifted: str, width: int) -> None:
+    """A tile for every chunk of a table, over all vectors of channels, two at a time.
+
+    Places named in `shifted` move along with the channels. `width` is that of the table; a sixth
+    column is the path whose numbers are written.
+    """
+    b, at, lanes = code.b, code.at, code.simd.lanes
+    places = {name: at[name] for name in shifted.split()}
+    cells = "m0" if "m0" in at else "o0"
+    from_cell, channels = at[cells], code.times(at["vectors"], lanes)
+    with cgutils.for_range(b, at["n"]) as loop:
+        line = code.times(loop.index, width)
+        height, at["row"], at["first"], at["last"], cell = (
+            code.whole("chunks", line, k) for k in range(5)
+        )
+        at[cells] = code.plus(from_cell, code.times(cell, lanes))
+        moved = dict(places)
+        if width == 6:
+            moved["o0"] = code.plus(places["o0"], b.mul(code.whole("chunks", line, 5), channels))
+        pairs = b.lshr(at["vectors"], code.int(1))
+        with cgutils.for_range(b, pairs) as pair:
+            _at_channels(code, moved, code.times(pair.index, 2 * lanes))
+            _by_height(code, tile, height, 2)
+        with b.if_then(b.trunc(at["vectors"], ir.IntType(1))):
+            _at_channels(code, moved, code.times(pairs, 2 * lanes))
+            _by_height(code, tile, height, 1)
+
+
+def _at_channels(code: _Code, places: Arguments, channel: Any) -> None:
+    code.at.update((name, code.b.add(place, channel)) for name, place in places.items())
+
+
+def _by_height(
+    code: _Code, tile: Callable[[_Code, int, int], None], height: Any, n_vectors: int
+) -> None:
+    b = code.b
+    end = b.append_basic_block("end")
+    switch = b.switch(height, end)
+    for n_rows in HEIGHTS:
+        block = b.append_basic_block("rows")
+        switch.add_case(code.int(n_rows), block)
+        b.position_at_end(block)
+        tile(code, n_rows, n_vectors)
+        b.branch(end)
+    b.position_at_end(end)
+
+
+_TABLES = "chunks| n vectors columns| rows| "
+convolve = _make(_TABLES + "m| m0 x| x0 w| w0 o| o0", _walk, _convolve, "x0 w0 o0", 5)
+weigh = _make(_TABLES + "m| m0 x| x0 g| g0 o| o0", _walk, _weigh, "x0 g0 o0", 6)
+pair = _make(_TABLES + "x| x0 w| w0 g| g0 o| o0", _walk, _pair, "x0 w0 g0", 5)
 _CONTRACT = "starts| n index| values| x| o| o0"
 contract = _make(_CONTRACT, _contract, 0)
 contract_sums = _make(_CONTRACT, _contract, 1)
-
-_convolve_72, _convolve_71 = _make(_CONVOLVE, _convolve, 7, 2), _make(_CONVOLVE, _convolve, 7, 1)
-_convolve_52, _convolve_51 = _make(_CONVOLVE, _convolve, 5, 2), _make(_CONVOLVE, _convolve, 5, 1)
-_convolve_32, _convolve_31 = _make(_CONVOLVE, _convolve, 3, 2), _make(_CONVOLVE, _convolve, 3, 1)
-_convolve_22, _convolve_21 = _make(_CONVOLVE, _convolve, 2, 2), _make(_CONVOLVE, _convolve, 2, 1)
-_convolve_12, _convolve_11 = _make(_CONVOLVE, _convolve, 1, 2), _make(_CONVOLVE, _convolve, 1, 1)
-_weigh_72, _weigh_71 = _make(_WEIGH, _weigh, 7, 2), _make(_WEIGH, _weigh, 7, 1)
-_weigh_52, _weigh_51 = _make(_WEIGH, _weigh, 5, 2), _make(_WEIGH, _weigh, 5, 1)
-_weigh_32, _weigh_31 = _make(_WEIGH, _weigh, 3, 2), _make(_WEIGH, _weigh, 3, 1)
-_weigh_22, _weigh_21 = _make(_WEIGH, _weigh, 2, 2), _make(_WEIGH, _weigh, 2, 1)
-_weigh_12, _weigh_11 = _make(_WEIGH, _weigh, 1, 2), _make(_WEIGH, _weigh, 1, 1)
-_pair_72, _pair_71 = _make(_PAIR, _pair, 7, 2), _make(_PAIR, _pair, 7, 1)
-_pair_52, _pair_51 = _make(_PAIR, _pair, 5, 2), _make(_PAIR, _pair, 5, 1)
-_pair_32, _pair_31 = _make(_PAIR, _pair, 3, 2), _make(_PAIR, _pair, 3, 1)
-_pair_22, _pair_21 = _make(_PAIR, _pair, 2, 2), _make(_PAIR, _pair, 2, 1)
-_pair_12, _pair_11 = _make(_PAIR, _pair, 1, 2), _make(_PAIR, _pair, 1, 1)
-
-
-@_bridge.jit
-def convolve(height, vectors, columns, first, last, m, m0, x, x0, w, w0, rows, row, o, o0):  # type: ignore[no-untyped-def]
-    """`_convolve` of any height, over all vectors of channels."""
-    lanes = BYTES // x.itemsize
-    for v in range(0, vectors, 2):
-        s = v * lanes
-        if vectors - v >= 2:
-            if height == 7:
-                _convolve_72(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            elif height == 5:
-                _convolve_52(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            elif height == 3:
-                _convolve_32(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            elif height == 2:
-                _convolve_22(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            else:
-                _convolve_12(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-        else:
-            if height == 7:
-                _convolve_71(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            elif height == 5:
-                _convolve_51(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            elif height == 3:
-                _convolve_31(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            elif height == 2:
-                _convolve_21(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-            else:
-                _convolve_11(
-                    columns, first, last, m, m0, x, x0 + s, w, w0 + s, rows, row, o, o0 + s
-                )
-
-
-@_bridge.jit
-def weigh(height, vectors, columns, first, last, m, m0, x, x0, g, g0, rows, row, o, o0):  # type: ignore[no-untyped-def]
-    """`_weigh` of any height, over all vectors of channels."""
-    lanes = BYTES // x.itemsize
-    for v in range(0, vectors, 2):
-        s = v * lanes
-        if vectors - v >= 2:
-            if height == 7:
-                _weigh_72(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            elif height == 5:
-                _weigh_52(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            elif height == 3:
-                _weigh_32(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            elif height == 2:
-                _weigh_22(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            else:
-                _weigh_12(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-        else:
-            if height == 7:
-                _weigh_71(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            elif height == 5:
-                _weigh_51(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            elif height == 3:
-                _weigh_31(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            elif height == 2:
-                _weigh_21(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-            else:
-                _weigh_11(columns, first, last, m, m0, x, x0 + s, g, g0 + s, rows, row, o, o0 + s)
-
-
-@_bridge.jit
-def pair(height, vectors, columns, first, last, x, x0, w, w0, g, g0, rows, row, o, o0):  # type: ignore[no-untyped-def]
-    """`_pair` of any height, over all vectors of channels."""
-    lanes = BYTES // x.itemsize
-    for v in range(0, vectors, 2):
-        s = v * lanes
-        if vectors - v >= 2:
-            if height == 7:
-                _pair_72(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            elif height == 5:
-                _pair_52(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            elif height == 3:
-                _pair_32(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            elif height == 2:
-                _pair_22(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            else:
-                _pair_12(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-        else:
-            if height == 7:
-                _pair_71(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            elif height == 5:
-                _pair_51(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            elif height == 3:
-                _pair_31(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            elif height == 2:
-                _pair_21(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
-            else:
-                _pair_11(columns, first, last, x, x0 + s, w, w0 + s, g, g0 + s, rows, row, o, o0)
