@@ -10,7 +10,7 @@ from torch import Tensor
 from tensornet.products.base import Cost, Product
 from tensornet.products.coupling import coupling
 from tensornet.products.gaunt_fourier import Fourier
-from tensornet.products.gaunt_transform import Nodes, Separable, Transform
+from tensornet.products.gaunt_transform import Count, Nodes, Separable, Transform
 from tensornet.so3 import dim
 
 METHODS = ("auto", "grid", "separable", "fourier", "dense")
@@ -32,7 +32,8 @@ class GauntProduct(Product):
 
     Args:
         l_max: Highest degree.
-        method: ``"grid"``: values at quadrature nodes, by one matrix. ``"separable"``: at
+        method: ``"grid"``: values at the fewest quadrature nodes known (6, 24, 32, 62, 86, 126,
+            168, 212 for degrees one to eight), by one matrix. ``"separable"``: at
             Gauss-Legendre heights and uniform longitudes, one after the other, from high degrees
             on. ``"fourier"``: Fourier series on a torus. ``"dense"``: the coupling itself, with
             the second input contracted first. ``"auto"``: what multiplies least at 64 channels,
@@ -153,30 +154,28 @@ class GauntProduct(Product):
             return Cost(
                 n * stored * (self.dim + channels), self._traffic(n, channels) + 8 * n * stored
             )
-        transform = self._transforms[self.methods[0]]
-        stored = transform.parts * transform.n_points
-        return Cost(n * _count(transform, channels, 1), self._traffic(n, channels) + 8 * n * stored)
+        count = type(self._transforms[self.methods[0]]).count(self.l_max, self.odd_paths)
+        return Cost(
+            n * _total(count, channels, 1), self._traffic(n, channels) + 8 * n * count.points
+        )
 
     def extra_repr(self) -> str:
         """Say the settings in `print(model)`."""
         return f"{super().extra_repr()}, method={self.method!r}"
 
 
-def _count(transform: Transform, channels: int, channels2: int) -> int:
+def _total(count: Count, channels: int, channels2: int) -> int:
     """Count the multiplications of one product."""
-    there, back = transform.multiplies()
-    points = transform.parts * transform.n_points
-    return there * (channels + channels2) + (back + points) * channels
+    return count.values * (channels + channels2) + (count.points + count.features) * channels
 
 
 @cache
 def _cheapest(l_max: int, odd_paths: bool) -> tuple[str, str]:
     """Give the methods that multiply least with a second input of one channel and of many."""
     d, chosen = dim(l_max), []
-    transforms = {name: make(l_max, slopes=odd_paths) for name, make in _TRANSFORMS.items()}
     for channels2 in (1, _CHANNELS):
         counts = {"dense": d * d * (d * channels2 + _CHANNELS)}
-        for name, transform in transforms.items():
-            counts[name] = _count(transform, _CHANNELS, channels2)
+        for name, transform in _TRANSFORMS.items():
+            counts[name] = _total(transform.count(l_max, odd_paths), _CHANNELS, channels2)
         chosen.append(min(counts, key=lambda name: counts[name]))
     return chosen[0], chosen[1]

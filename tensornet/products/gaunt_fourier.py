@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tensornet.products.gaunt_transform import (
+    Count,
     Stored,
     Transform,
     by_order,
@@ -32,9 +33,7 @@ class Fourier(Transform):
 
     def __init__(self, l_max: int, slopes: bool = False, order: int = 2) -> None:
         super().__init__(l_max, slopes, order)
-        # A bracket lacks the sine that areas have; then it is the product that is given one.
-        self.n1 = 2 * order * l_max + (3 if slopes else 1)
-        self.n2 = self.degree + 1
+        self.n1, self.n2 = _lengths(l_max, slopes, order)
         self.n_points = self.n1 * self.n2
         n = 2 * l_max + 1
         theta = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
@@ -103,12 +102,22 @@ class Fourier(Transform):
         out: Tensor = f * g * stored["sine"] + (f1 * g2 - f2 * g1)
         return out
 
-    def multiplies(self) -> tuple[int, int]:
-        """Count conversions as four each, and fast transforms of n points as n log2(n)."""
-        n = self.l_max + 1
-        fast = math.ceil(self.n_points * math.log2(max(2, self.n_points)))
-        there = 4 * n * n * (2 * self.l_max + 1) + fast
-        return self.parts * there, 4 * n * n * self.n1 + fast
+    @classmethod
+    def count(cls, l_max: int, slopes: bool, order: int = 2) -> Count:
+        """Count a complex number as four, and fast transforms of n points as n log2(n)."""
+        n1, n2 = _lengths(l_max, slopes, order)
+        n, parts = l_max + 1, 3 if slopes else 1
+        fast = math.ceil(n1 * n2 * math.log2(max(2, n1 * n2)))
+        there = 4 * n * n * (2 * l_max + 1) + fast
+        return Count(parts * there, parts * n1 * n2, 4 * n * n * n1 + fast)
+
+
+def _lengths(l_max: int, slopes: bool, order: int) -> tuple[int, int]:
+    """Give the lengths of both series, so that a product of `order` factors does not wrap around.
+
+    A bracket lacks the sine that areas have; then it is the product that is given one.
+    """
+    return 2 * order * l_max + (3 if slopes else 1), (order + 1) * l_max + 1
 
 
 def _half_turn(n: Tensor, *, sine: bool) -> Tensor:

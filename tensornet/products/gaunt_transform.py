@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tensornet.products.gaunt_nodes import sphere_rule
+from tensornet.products.gaunt_nodes import n_nodes, sphere_rule
 from tensornet.so3 import dim, gauss_legendre_grid, spherical_harmonics
 
 Stored = Mapping[str, Tensor]
+
+
+class Count(NamedTuple):
+    """Multiplications of `Transform.values`, at the points, and of `Transform.features`."""
+
+    values: int
+    points: int
+    features: int
 
 
 class Transform(ABC):
@@ -52,9 +61,10 @@ class Transform(ABC):
     ) -> Tensor:  # (..., m, c)
         """Integrate values against the harmonics."""
 
+    @classmethod
     @abstractmethod
-    def multiplies(self) -> tuple[int, int]:
-        """Count the multiplications of `values` and of `features`, for one channel."""
+    def count(cls, l_max: int, slopes: bool, order: int = 2) -> Count:
+        """Count the work for one channel, without making the transform."""
 
     def pointwise(
         self,
@@ -89,10 +99,11 @@ class Nodes(Transform):
         """Sum over the nodes with their weights."""
         return stored["back"] @ values
 
-    def multiplies(self) -> tuple[int, int]:
+    @classmethod
+    def count(cls, l_max: int, slopes: bool, order: int = 2) -> Count:
         """Count both matrices."""
-        d = dim(self.l_max)
-        return self.parts * self.n_points * d, self.n_points * d
+        n, parts = n_nodes((order + 1) * l_max), 3 if slopes else 1
+        return Count(parts * n * dim(l_max), parts * n, n * dim(l_max))
 
 
 class Separable(Transform):
@@ -144,11 +155,13 @@ class Separable(Transform):
         by_orders = (stored["longitudes"].mT @ rings).unflatten(-1, (self.n_heights, -1))
         return unsort(stored, stored["back"] @ by_orders)
 
-    def multiplies(self) -> tuple[int, int]:
+    @classmethod
+    def count(cls, l_max: int, slopes: bool, order: int = 2) -> Count:
         """Count sums over degrees and over orders."""
-        n, h = 2 * self.l_max + 1, self.n_heights
-        one = n * (self.l_max + 1) * h + n * self.n_points
-        return self.parts * one, one
+        degree, parts, n = (order + 1) * l_max, 3 if slopes else 1, 2 * l_max + 1
+        heights = degree // 2 + 1
+        one = n * heights * (l_max + 1) + n * heights * (degree + 1)
+        return Count(parts * one, parts * heights * (degree + 1), one)
 
 
 # --- parts ----------------------------------------------------------------------------------
