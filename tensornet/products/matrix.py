@@ -39,7 +39,7 @@ class MatrixProduct(Product):
         >>> x = torch.tensor([[0.0], [1.0], [0.0], [0.0]], dtype=torch.float64)
         >>> y = torch.tensor([[0.0], [0.0], [1.0], [0.0]], dtype=torch.float64)
         >>> product(x, y)[:, 0].abs()  # two vectors at right angles: the third is left
-        tensor([0.0000, 0.0000, 0.0000, 0.7071], dtype=torch.float64)
+        tensor([0.0000, 0.0000, 0.0000, 0.3536], dtype=torch.float64)
     """
 
     kind = "matrix"

@@ -127,6 +127,7 @@ def test_is_a_sound_operator_that_compiles_whole(kernel: kernels.Kernel[Any]) ->
     def twice(*args: Any) -> Tensor:
         return kernel(*args) * 2
 
+    torch.compiler.reset()  # one function for all kernels would reach the limit of recompilations
     compiled = torch.compile(twice, fullgraph=True, backend="aot_eager")
     leaves = [x for x in inputs if _real(x)]
     for name in ("reference", "numba_cpu"):
