@@ -49,7 +49,35 @@ class Cost:
     bytes: int
 
 
-class Product(nn.Module, ABC):
+class Constants(nn.Module):
+    """A module with constant tensors, which are exact again when it returns to float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._exact: dict[str, Tensor] = {}
+
+    def _constant(self, name: str, exact: Tensor) -> None:
+        """Register a float64 constant as a buffer that follows the module's dtype.
+
+        Whole numbers are registered as they are.
+        """
+        if not exact.is_floating_point():
+            self.register_buffer(name, exact, persistent=False)
+            return
+        self._exact[name] = exact
+        dtype = torch.get_default_dtype()
+        self.register_buffer(name, exact.to(dtype).contiguous(), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # A model that was float32 and becomes float64 must be equivariant to float64 again.
+        for name, exact in self._exact.items():
+            now = getattr(self, name)
+            setattr(self, name, exact.to(now.device, now.dtype).contiguous())
+        return self
+
+
+class Product(Constants, ABC):
     """A bilinear equivariant map of features ``(..., (l_max + 1)², channels)``.
 
     Harmonics are flattened in e3nn's order and component normalisation, channels last; channels
@@ -82,7 +110,6 @@ class Product(nn.Module, ABC):
         self.odd_paths = odd_paths
         self.register_buffer("degrees", degrees(l_max), persistent=False)
         self.degrees: Tensor
-        self._exact: dict[str, Tensor] = {}
 
     def forward(
         self,
@@ -168,7 +195,7 @@ class Product(nn.Module, ABC):
         A path of `paths` may be missing: some 6j symbols are zero, and so are some couplings.
 
         References:
-            Xie et al., The Price of Freedom (2025), section 3.
+            Xie et al., The Price of Freedom (2025).
         """
         computed = self.to_dense().detach()
         rounding = 30 * torch.finfo(computed.dtype).eps
@@ -193,7 +220,7 @@ class Product(nn.Module, ABC):
             ValueError: If `copies` is below one.
 
         References:
-            Xie et al., The Price of Freedom (2025), section 3, there for outputs up to 2 l_max.
+            Xie et al., The Price of Freedom (2025), there for outputs up to 2 l_max.
         """
         _check.at_least(f"{type(self).__name__}.expressivity", 1, copies=copies)
         found = self.interactability()
@@ -217,20 +244,6 @@ class Product(nn.Module, ABC):
             "separable": (2, self.l_max + 1, channels),
             "path": (len(self.paths()), channels),
         }[self.path_weights]
-
-    def _constant(self, name: str, exact: Tensor) -> None:
-        """Register a float64 constant as a buffer that follows the module's dtype."""
-        self._exact[name] = exact
-        dtype = torch.get_default_dtype()
-        self.register_buffer(name, exact.to(dtype).contiguous(), persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        # A model that was float32 and becomes float64 must be equivariant to float64 again.
-        for name, exact in self._exact.items():
-            now = getattr(self, name)
-            setattr(self, name, exact.to(now.device, now.dtype).contiguous())
-        return self
 
     def _check_call(self, x1: Tensor, x2: Tensor, weight: Tensor | None) -> None:
         name = type(self).__name__

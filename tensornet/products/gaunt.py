@@ -49,7 +49,7 @@ class GauntProduct(Product):
         Any order, to all inputs.
 
     References:
-        Luo et al., Gaunt tensor products (2024), section 3; Xie et al., The Price of Freedom
+        Luo et al., Gaunt tensor products (2024), section 3.1; Xie et al., The Price of Freedom
         (2025), for grids.
 
     Examples:
@@ -92,10 +92,7 @@ class GauntProduct(Product):
         for name in sorted({*self.methods} - {"dense"}):
             self._transforms[name] = _TRANSFORMS[name](l_max, slopes=odd_paths)
             for key, value in self._transforms[name].constants.items():
-                if value.is_floating_point():
-                    self._constant(f"{name}_{key}", value)
-                else:
-                    self.register_buffer(f"{name}_{key}", value, persistent=False)
+                self._constant(f"{name}_{key}", value)
 
     unfolded: Tensor
 

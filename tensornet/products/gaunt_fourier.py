@@ -28,7 +28,7 @@ class Fourier(Transform):
     torus that is the sphere in closed form, the integral of exp(i n theta) sin(theta).
 
     References:
-        Luo et al., Gaunt tensor products (2024), section 3.2.
+        Luo et al., Gaunt tensor products (2024).
     """
 
     def __init__(self, l_max: int, slopes: bool = False, order: int = 2) -> None:

@@ -1,0 +1,134 @@
+"""Many-body products: powers of a function on the sphere, in one pass."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from tensornet import _check
+from tensornet.products.base import Constants, Cost
+from tensornet.products.gaunt_transform import Count, Nodes, Separable, Transform
+from tensornet.so3 import degrees, dim
+
+_TRANSFORMS: dict[str, type[Transform]] = {"grid": Nodes, "separable": Separable}
+
+
+class GauntPower(Constants):
+    """The product of several functions on the sphere, cut at `l_max` once, at the end.
+
+    What a chain of Gaunt products gives whose intermediate results keep all degrees up to
+    `order` times `l_max`: features of many bodies, as many as factors. Every factor is evaluated
+    at nodes that integrate ``(order + 1) l_max`` exactly, values are multiplied, and come back.
+
+    Args:
+        l_max: Highest degree of factors and output.
+        order: Number of factors.
+        method: ``"grid"``, ``"separable"``, or ``"auto"``: what multiplies least. As in
+            `GauntProduct`.
+
+    Raises:
+        ValueError: If the method is unknown, or `order` below one.
+
+    Derivatives:
+        Any order, to all inputs.
+
+    References:
+        Luo et al., Gaunt tensor products (2024): many-body interactions.
+
+    Examples:
+        >>> cube = GauntPower(1, 3).double()
+        >>> x = torch.zeros(4, 1, dtype=torch.float64)
+        >>> x[2] = 1  # sqrt(3 / 4 pi) y, and the mean of y⁴ is 3 / 5 of that of y²
+        >>> round(float(cube(x)[2] * 4 * torch.pi / 3), 12)
+        0.6
+    """
+
+    def __init__(self, l_max: int, order: int, method: str = "auto") -> None:
+        super().__init__()
+        _check.at_least("GauntPower", 0, l_max=l_max)
+        _check.at_least("GauntPower", 1, order=order)
+        if method not in ("auto", *_TRANSFORMS):
+            raise ValueError(
+                f"`GauntPower(method=...)` must be one of auto, grid, separable. Got {method!r}."
+            )
+        self.l_max, self.order, self.dim = l_max, order, dim(l_max)
+        self.method = _cheapest(l_max, order) if method == "auto" else method
+        self._transform = _TRANSFORMS[self.method](l_max, order=order)
+        for name, value in self._transform.constants.items():
+            self._constant(name, value)
+        self.register_buffer("degrees", degrees(l_max), persistent=False)
+
+    degrees: Tensor
+
+    def forward(
+        self,
+        *factors: Tensor,  # each (..., m, c)
+        weight: Tensor | None = None,  # (..., order, l_max + 1, c)
+    ) -> Tensor:  # (..., m, c)
+        """Multiply as many factors as `order` says, or take the power of a single one.
+
+        Args:
+            factors: One feature, or `order` features of one shape.
+            weight: For a single factor: a weight for each power from one to `order` and each
+                degree of the output; the result is the weighted sum of all powers, from one
+                evaluation. Without it the highest power alone.
+
+        Raises:
+            ValueError: If shapes or the number of factors do not fit, or several factors meet
+                a weight.
+        """
+        self._check_call(factors, weight)
+        stored = {name: getattr(self, name) for name in self._transform.constants}
+        values = [self._transform.values(stored, x) for x in factors]
+        if weight is None:
+            product = values[0]
+            for k in range(1, self.order):
+                product = product * values[k % len(values)]
+            return self._transform.features(stored, product)
+        powers = [values[0]]
+        for _ in range(1, self.order):
+            powers.append(powers[-1] * values[0])
+        n_channels = values[0].shape[-1]
+        features = self._transform.features(stored, torch.cat(powers, -1))
+        by_power = features.unflatten(-1, (self.order, n_channels)).movedim(-2, -3)
+        out: Tensor = (by_power * weight.index_select(-2, self.degrees)).sum(-3)
+        return out
+
+    def cost(self, n: int, channels: int) -> Cost:
+        """Count one power of `n` features; bytes of input and output in float64."""
+        count = type(self._transform).count(self.l_max, False, self.order)
+        return Cost(n * channels * _total(count, self.order), 16 * n * channels * self.dim)
+
+    def _check_call(self, factors: tuple[Tensor, ...], weight: Tensor | None) -> None:
+        if len(factors) not in (1, self.order):
+            raise ValueError(
+                f"`GauntPower(...)` must be given 1 or {self.order} factors. Got {len(factors)}."
+            )
+        if weight is not None and len(factors) > 1:
+            raise ValueError("`GauntPower(weight=...)` must come with one factor. Got several.")
+        for k, x in enumerate(factors):
+            _check.shapes("GauntPower", **{f"factor{k}": (x, f"... {self.dim} c")})
+        if len({x.shape[-1] for x in factors}) > 1:
+            widths = [x.shape[-1] for x in factors]
+            raise ValueError(f"`GauntPower(...)` must have factors of one width. Got {widths}.")
+        expected = (self.order, self.l_max + 1, factors[0].shape[-1])
+        if weight is not None and tuple(weight.shape[-3:]) != expected:
+            raise ValueError(
+                f"`GauntPower(weight=...)` must end in shape {expected}. Got {tuple(weight.shape)}."
+            )
+
+    def extra_repr(self) -> str:
+        """Say the settings in `print(model)`."""
+        return f"l_max={self.l_max}, order={self.order}, method={self.method!r}"
+
+
+def _total(count: Count, order: int) -> int:
+    return count.values + (order - 1) * count.points + count.features
+
+
+@cache
+def _cheapest(l_max: int, order: int) -> str:
+    counts = {k: _total(t.count(l_max, False, order), order) for k, t in _TRANSFORMS.items()}
+    return min(counts, key=lambda name: counts[name])
