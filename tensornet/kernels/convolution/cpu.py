@@ -13,7 +13,14 @@ from torch import Tensor
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.plan import Plan, plan
-from tensornet.kernels.convolution.tiles import contract, contract_sums, convolve, pair, weigh
+from tensornet.kernels.convolution.tiles import (
+    contract,
+    contract_sums,
+    convolve,
+    fetch,
+    pair,
+    weigh,
+)
 
 _GRAIN = 200_000  # multiplications worth a thread
 
@@ -72,6 +79,10 @@ def _convolve(  # type: ignore[no-untyped-def]
                 v += 1
             e = order[start + q]
             x0, w0, o0 = sender[e] * n_x, e * n_w, v * n_out
+            if start + q + 1 < stop:
+                after = order[start + q + 1]
+                fetch(x, sender[after] * n_x, n_x)
+                fetch(w, after * n_w, n_w)
             convolve(
                 chunks, len(chunks), width // lanes, columns, rows, m, q, x, x0, w, w0, out, o0
             )
@@ -91,6 +102,9 @@ def _weigh(  # type: ignore[no-untyped-def]
         _matrices(plan, y, order, start, end, turned, m)
         for e in range(start, end):
             x0, g0, o0 = sender[e] * n_x, receiver[e] * n_g, e * n_out
+            if e + 1 < last:
+                fetch(x, sender[e + 1] * n_x, n_x)
+                fetch(g, receiver[e + 1] * n_g, n_g)
             for s in range(o0, o0 + n_out):
                 out[s] = 0
             weigh(
@@ -111,6 +125,10 @@ def _pair(  # type: ignore[no-untyped-def]
     products = np.empty(n_cells * lanes, x.dtype)
     for e in range(first, last):
         x0, w0, g0 = sender[e] * n_x, e * n_w, receiver[e] * n_g
+        if e + 1 < last:
+            fetch(x, sender[e + 1] * n_x, n_x)
+            fetch(g, receiver[e + 1] * n_g, n_g)
+            fetch(w, w0 + n_w, n_w)
         for s in range(len(products)):
             products[s] = 0
         pair(chunks, len(chunks), width // lanes, columns, rows, x, x0, w, w0, g, g0, products, 0)

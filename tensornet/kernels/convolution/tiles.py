@@ -143,6 +143,19 @@ def _pair(code: _Code, n_rows: int, n_vectors: int) -> None:
             simd.store(total, at["o"], place)
 
 
+def _fetch(code: _Code) -> None:
+    """Ask for the n numbers of x from x0 on, which are needed soon."""
+    b, at = code.b, code.at
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+    function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    stop = b.udiv(at["n"], code.int(code.simd.lanes))
+    with cgutils.for_range(b, stop) as loop:
+        index = code.plus(at["x0"], code.times(loop.index, code.simd.lanes))
+        place = b.bitcast(b.gep(at["x"], [index], source_etype=code.simd.scalar), byte)
+        b.call(function, [place, _INT32(0), _INT32(3), _INT32(1)])  # to read, keep, data
+
+
 def _contract(code: _Code, horizontal: int) -> None:
     """``o[s] = sum over t from starts[s] of values[t] x[index[t]]``: vectors, or their sums."""
     simd, b, at = code.simd, code.b, code.at
@@ -225,5 +238,6 @@ convolve = _make(_TABLES + "m| m0 x| x0 w| w0 o| o0", _walk, _convolve, "x0 w0 o
 weigh = _make(_TABLES + "m| m0 x| x0 g| g0 o| o0", _walk, _weigh, "x0 g0 o0", 6)
 pair = _make(_TABLES + "x| x0 w| w0 g| g0 o| o0", _walk, _pair, "x0 w0 g0", 5)
 _CONTRACT = "starts| n index| values| x| o| o0"
+fetch = _make("x| x0 n", _fetch)
 contract = _make(_CONTRACT, _contract, 0)
 contract_sums = _make(_CONTRACT, _contract, 1)
