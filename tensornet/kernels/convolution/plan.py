@@ -106,8 +106,7 @@ def _blocks(terms: Iterable[Cell]) -> tuple[Array, Array, Array, Array, list[Cel
         while group:
             height = next(h for h in HEIGHTS if h <= len(group))
             ks, group = group[:height], group[height:]
-            wanted = set().union(*(shared[k] for k in ks))
-            add(ks, wanted | alone.pop(ks[0], set()) if height == 1 else wanted)
+            add(ks, set().union(*(shared[k] | alone.pop(k, set()) for k in ks)))
     for k, wanted in sorted(alone.items()):
         add([k], wanted)
     tables = (np.array(table, np.int64) for table in (chunks, segments, rows, columns))
@@ -117,8 +116,8 @@ def _blocks(terms: Iterable[Cell]) -> tuple[Array, Array, Array, Array, list[Cel
 def _split(cells: list[Cell]) -> tuple[Columns, Columns, list[list[int]]]:
     """Cells that share neither row nor column within their path, the others, and rows of those.
 
-    Cells of the first kind, as on the diagonal of a path of scalars, would fill a dense block with
-    zeros. They become chunks of one row.
+    Cells of the first kind, as on the diagonal of a path of scalars, do not tie rows together. They
+    join the chunk of their row, where zeros cost less than a chunk of its own.
     """
     in_row = Counter((p, k) for p, k, _ in cells)
     in_column = Counter((p, i) for p, _, i in cells)
