@@ -57,14 +57,16 @@ class MatrixProduct(Product):
         columns = [
             math.sqrt(2 * l + 1) * wigner_3j(spin, spin, l).flatten(0, 1) for l in range(l_max + 1)
         ]
-        self._constant("basis", torch.cat(columns, 1))  # (a b, m)
+        # Matrices are stored transposed, so (XY)ᵀ = YᵀXᵀ has the channels of X last without a copy.
+        transposed = torch.cat(columns, 1).unflatten(0, (self.n, self.n)).transpose(0, 1)
+        self._constant("basis", transposed.flatten(0, 1))  # (b a, m)
 
     basis: Tensor
 
     def prepare(
         self,
         x2: Tensor,  # (..., j, c) or (..., j, 1)
-    ) -> Tensor:  # (..., a b, c) or (..., a b, 1)
+    ) -> Tensor:  # (..., n n, c) or (..., n n, 1)
         """Make matrices of the second input."""
         return self.basis @ x2
 
@@ -72,17 +74,17 @@ class MatrixProduct(Product):
         """Make matrices, multiply them, and read the product's coefficients."""
         X = (self.basis @ self._on_input(x1, expanded)).unflatten(-2, (self.n, self.n))
         Y = prepared.unflatten(-2, (self.n, self.n))
-        product = _left(X, Y)
+        product = _matmul(Y, X)
         if not self.odd_paths:
-            # The other order, YX, is the transpose of XᵀYᵀ.
-            other = _left(X.transpose(-3, -2), Y.transpose(-3, -2))
+            # The other order is the transpose of the product of transposes.
+            other = _matmul(Y.transpose(-3, -2), X.transpose(-3, -2))
             product = (product + other.transpose(-3, -2)) / 2
         return self._on_output(self.basis.mT @ product.flatten(-3, -2), expanded)
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Multiply all pairs of basis matrices."""
         B = self.basis.mT.unflatten(-1, (self.n, self.n))
-        tensor = torch.einsum("iab,jbc,kac->ijk", B, B, B)
+        tensor = torch.einsum("iba,jcb,kca->ijk", B, B, B)
         return tensor if self.odd_paths else (tensor + tensor.transpose(0, 1)) / 2
 
     def cost(self, n: int, channels: int) -> Cost:
@@ -104,14 +106,15 @@ class MatrixProduct(Product):
         return sum(len(column[column > 0].unique()) for column in rounded.T)
 
 
-def _left(
-    X: Tensor,  # (..., a, b, c)
-    Y: Tensor,  # (..., b, d, c) or (..., b, d, 1)
+def _matmul(
+    Y: Tensor,  # (..., a, b, c) or (..., a, b, 1)
+    X: Tensor,  # (..., b, d, c)
 ) -> Tensor:  # (..., a, d, c)
     """Multiply matrices, channels last."""
     if Y.shape[-1] == 1:
-        return Y[..., 0].mT[..., None, :, :] @ X
-    product = X[..., :, 0, None, :] * Y[..., None, 0, :, :]
-    for b in range(1, Y.shape[-3]):
-        product = product + X[..., :, b, None, :] * Y[..., None, b, :, :]
+        wide: Tensor = Y[..., 0] @ X.flatten(-2)
+        return wide.unflatten(-1, X.shape[-2:])
+    product = Y[..., :, 0, None, :] * X[..., None, 0, :, :]
+    for b in range(1, X.shape[-3]):
+        product = product + Y[..., :, b, None, :] * X[..., None, b, :, :]
     return product

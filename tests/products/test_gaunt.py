@@ -1,5 +1,6 @@
 """Laws of Gaunt products, in every method."""
 
+import copy
 import math
 
 import pytest
@@ -75,18 +76,30 @@ def test_inversion_decides_what_is_odd() -> None:
 
 def test_many_channels_may_take_another_method() -> None:
     product = GauntProduct(6)
-    assert product.methods[0] != product.methods[1]
+    assert product.methods == ("dense", "grid")
     x, y = torch.randn(3, 49, 2), torch.randn(3, 49, 1)
     torch.testing.assert_close(product(x, y), product(x, y.expand(3, 49, 2)), rtol=0, atol=1e-12)
+    assert GauntProduct(13).methods[1] == "separable"
 
 
-@pytest.mark.parametrize("l_max", [1, 3, 5])
-def test_cost_of_a_grid_grows_slower_than_that_of_the_definition(l_max: int) -> None:
+@pytest.mark.parametrize("l_max", [2, 3, 5])
+def test_auto_costs_least_and_less_than_the_definition(l_max: int) -> None:
     costs = {m: GauntProduct(l_max, m).cost(10, 64).multiplies for m in WAYS}
     assert GauntProduct(l_max).cost(10, 64).multiplies == min(costs.values())
-    assert all(c < ClebschGordanProduct(l_max).cost(10, 64).multiplies for c in costs.values()) or (
-        l_max == 1
-    )
+    assert max(costs.values()) < ClebschGordanProduct(l_max).cost(10, 64).multiplies or l_max == 2
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_inputs_of_any_stride_and_copies(method: str, odd: bool) -> None:
+    product = GauntProduct(2, method, odd)
+    x, y = torch.randn(3, 5, 9).mT, torch.randn(4, 9, 6)[1:, :, ::6]
+    expected = product(x.contiguous(), y.contiguous())
+    torch.testing.assert_close(product(x, y), expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(copy.deepcopy(product)(x, y), expected, rtol=0, atol=1e-13)
+    assert not product.state_dict()
+    out = product(x[0], y)  # batches broadcast
+    torch.testing.assert_close(out[0], expected[0], rtol=0, atol=1e-13)
 
 
 def test_bad_input() -> None:
