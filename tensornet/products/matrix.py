@@ -112,8 +112,8 @@ def _matmul(
 ) -> Tensor:  # (..., a, d, c)
     """Multiply matrices, channels last."""
     if Y.shape[-1] == 1:
-        wide: Tensor = Y[..., 0] @ X.flatten(-2)
-        return wide.unflatten(-1, X.shape[-2:])
+        out: Tensor = (Y[..., 0] @ X.flatten(-2)).unflatten(-1, X.shape[-2:])
+        return out
     product = Y[..., :, 0, None, :] * X[..., None, 0, :, :]
     for b in range(1, X.shape[-3]):
         product = product + Y[..., :, b, None, :] * X[..., None, b, :, :]
