@@ -69,8 +69,8 @@ def ours(l_max: int, sender: Tensor, receiver: Tensor, nodes: int) -> Function:
     """Make our convolution."""
     listed, full = paths(l_max, odd_paths=False), coupling("clebsch_gordan", l_max)
     blocks = torch.zeros(len(listed), *full.shape)
-    for p, path in enumerate(listed):
-        blocks[p][block(path)] = full[block(path)].float()
+    for place, path in enumerate(listed):
+        blocks[place][block(path)] = full[block(path)].float()
     i, j, k, p, values = sparse_coupling(blocks)
     d = full.shape[2]
     return lambda x, y, w: edge_convolution(x, y, w, sender, receiver, i, j, k, p, values, nodes, d)
