@@ -70,7 +70,7 @@ def told(path: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "name",
-    ["chebyshev", "contraction", "cp", "dmrg", "kernels", "tucker"],
+    ["chebyshev", "contraction", "convolution", "cp", "dmrg", "kernels", "tucker"],
 )
 def test_benchmark_of_formats(name: str, tmp_path: Path) -> None:
     out = tmp_path / f"{name}.json"
