@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -18,7 +18,7 @@ from tensornet.formats.train_matrix import TTMatrix
 from tensornet.linalg.truncation import truncate
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class MPS(TensorTrain):
     """A tensor train read as the state of a chain of sites.
 
@@ -28,8 +28,8 @@ class MPS(TensorTrain):
 
     Args:
         cores: One core (r, d, r') per site; outer ranks are 1.
+        center: Site of the centre, or ``None`` where nothing is known.
         log_scale: Logarithm of a common factor, (). By default zero.
-        center: Site of the centre, or ``None`` where nothing is known; keyword only.
 
     Raises:
         ValueError: If the cores are no train, or not orthonormal towards `center`.
@@ -48,7 +48,14 @@ class MPS(TensorTrain):
         (0, 1.0, [[0, 0, 0], [0, 0, 0]])
     """
 
-    center: int | None = field(default=None, kw_only=True)
+    center: int | None = None
+
+    def __init__(
+        self, cores: Sequence[Tensor], center: int | None = None, log_scale: Tensor | None = None
+    ) -> None:
+        for name, part in (("cores", cores), ("center", center), ("log_scale", log_scale)):
+            object.__setattr__(self, name, part)
+        self.__post_init__()
 
     def __post_init__(self) -> None:
         super().__post_init__()

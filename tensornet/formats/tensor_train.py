@@ -68,7 +68,7 @@ class TensorTrain(Format):
         """
         cores = tuple(parts[f"core_{k}"] for k in range(len(parts) - 1))
         scale = parts["log_scale"]
-        return cls(cores, scale.real if scale.is_complex() else scale)
+        return cls(cores, log_scale=scale.real if scale.is_complex() else scale)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ class TensorTrain(Format):
         cores, e = train_sweeps.merge(pieces)
         if cores[0].ndim == 0:
             return train_sweeps.scale_back(cores[0], e, self.log_scale)
-        return type(self)(tuple(cores), train_sweeps.log_of(e, self.log_scale))
+        return type(self)(tuple(cores), log_scale=train_sweeps.log_of(e, self.log_scale))
 
     def inner(self, other: Self | Tensor) -> Tensor:  # ()
         """Sum of the products of entries, the first conjugated.
@@ -206,14 +206,14 @@ class TensorTrain(Format):
         left = train_parts.spread(self.cores, self.log_scale - top)
         right = train_parts.spread(other.cores, other.log_scale - top)
         if self.order == 1:
-            return type(self)((left[0] + right[0],), top)
+            return type(self)((left[0] + right[0],), log_scale=top)
         cores = [torch.cat([left[0], right[0]], 2)]
         for a, b in zip(left[1:-1], right[1:-1], strict=True):
             up = torch.cat([a, a.new_zeros(a.shape[0], a.shape[1], b.shape[2])], 2)
             down = torch.cat([b.new_zeros(b.shape[0], b.shape[1], a.shape[2]), b], 2)
             cores.append(torch.cat([up, down], 0))
         cores.append(torch.cat([left[-1], right[-1]], 0))
-        return type(self)(tuple(cores), top)
+        return type(self)(tuple(cores), log_scale=top)
 
     def _hadamard(self, other: Self) -> Self:
         cores = [
@@ -222,20 +222,21 @@ class TensorTrain(Format):
             )
             for a, b in zip(self.cores, other.cores, strict=True)
         ]
-        return type(self)(tuple(cores), self.log_scale + other.log_scale)
+        return type(self)(tuple(cores), log_scale=self.log_scale + other.log_scale)
 
     def _scaled(self, factor: float | complex | Tensor) -> Self:
         cores, scale = train_parts.scaled(self.cores, self.log_scale, factor)
-        return type(self)(cores, scale)
+        return type(self)(cores, log_scale=scale)
 
     def conj(self) -> Self:
         """Conjugate every entry."""
-        return type(self)(tuple(core.conj().resolve_conj() for core in self.cores), self.log_scale)
+        cores = tuple(core.conj().resolve_conj() for core in self.cores)
+        return type(self)(cores, log_scale=self.log_scale)
 
     def reverse(self) -> Self:
         """Turn the order of the modes round."""
         cores = [core.permute(2, 1, 0).contiguous() for core in reversed(self.cores)]
-        return type(self)(tuple(cores), self.log_scale)
+        return type(self)(tuple(cores), log_scale=self.log_scale)
 
     def orthogonalize(self, center: int = -1) -> Self:
         """Give the same tensor with orthonormal cores on both sides of one.
@@ -252,7 +253,7 @@ class TensorTrain(Format):
                 f"{self.order}. Got {center}."
             )
         cores, e = train_sweeps.orthogonalize(self.cores, center % self.order)
-        return type(self)(tuple(cores), train_sweeps.log_of(e, self.log_scale))
+        return type(self)(tuple(cores), log_scale=train_sweeps.log_of(e, self.log_scale))
 
     def round(
         self, *, tolerance: float = 0.0, max_rank: int | None = None, method: str = "auto"
@@ -267,7 +268,7 @@ class TensorTrain(Format):
         from tensornet.formats.train_rounding import round_train
 
         value = round_train(self, tolerance=tolerance, max_rank=max_rank, method=method).value
-        return type(self)(value.cores, value.log_scale)
+        return type(self)(value.cores, log_scale=value.log_scale)
 
     @classmethod
     def from_cp(cls, x: Any) -> Self:
@@ -295,7 +296,8 @@ class TensorTrain(Format):
 
         train = tensor_train(x.core).value
         pairs = zip(train.cores, x.factors, strict=True)
-        return cls(tuple(torch.einsum("aib,di->adb", c, f) for c, f in pairs), train.log_scale)
+        cores = tuple(torch.einsum("aib,di->adb", c, f) for c, f in pairs)
+        return cls(cores, log_scale=train.log_scale)
 
     @classmethod
     def from_tensorly(cls, x: Any) -> Self:

@@ -21,7 +21,7 @@ def ghz(n: int) -> MPS:
     core = torch.diag_embed(torch.eye(2)).movedim(0, 1)
     ends = torch.eye(2)
     scale = torch.tensor(-0.5 * math.log(2))
-    return MPS((ends[None], *[core] * (n - 2), ends[..., None]), scale)
+    return MPS((ends[None], *[core] * (n - 2), ends[..., None]), log_scale=scale)
 
 
 def dimers(n: int) -> MPS:
@@ -244,7 +244,7 @@ def test_two_thousand_sites_stay_in_range() -> None:
     assert float(state.log_norm()) == pytest.approx(float(psi.log_norm()), rel=1e-12)
     assert float(state.normalized().norm()) == pytest.approx(1.0, abs=1e-9)
     z = torch.diag(torch.tensor([0.5, -0.5]))
-    short = MPS((psi.cores[0], *psi.cores[1:299], psi.cores[-1]), torch.tensor(700.0))
+    short = MPS((psi.cores[0], *psi.cores[1:299], psi.cores[-1]), log_scale=torch.tensor(700.0))
     total = short.expectation(neighbour_chain(300, [(0 * z, z)], local=torch.eye(2)))
     assert float(total) == pytest.approx(300, rel=1e-9)
     assert short.sample(3).shape == (3, 300)
@@ -253,7 +253,7 @@ def test_two_thousand_sites_stay_in_range() -> None:
 def test_bad_input() -> None:
     psi = random_state((2, 2, 2), 2)
     with pytest.raises(ValueError, match=r"`MPS\(center=1\)` must have cores orthonormal towards"):
-        MPS(psi.cores, center=1)
+        MPS(psi.cores, 1)
     with pytest.raises(IndexError, match="must be a site of a chain of 3"):
         psi.canonical(3)
     with pytest.raises(TypeError, match="must be a whole number"):
