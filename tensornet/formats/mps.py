@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats import mps_sandwich, train_sweeps
+from tensornet.formats import mps_sandwich, train_parts, train_sweeps
 from tensornet.formats.decomposition import Decomposition
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_matrix import TTMatrix
@@ -63,21 +63,7 @@ class MPS(TensorTrain):
             return
         k = self._site("MPS(center=...)", self.center)
         object.__setattr__(self, "center", k)
-        for j, core in enumerate(self.cores):
-            if j == k:
-                continue
-            left = j < k
-            matrix = core.detach().flatten(0, 1) if left else core.detach().flatten(1, 2).mH
-            gram = matrix.mH @ matrix
-            gram.diagonal().sub_(1)
-            limit = 1e3 * torch.finfo(core.dtype).eps * math.sqrt(len(matrix))
-            error = float(torch.linalg.vector_norm(gram))
-            if not error <= limit:
-                raise ValueError(
-                    f"`MPS(center={k})` must have cores orthonormal towards it. Got core {j} that "
-                    f"is off by {error:.1e} from the {'left' if left else 'right'}. (Leave the "
-                    "centre out, and call `canonical`.)"
-                )
+        train_parts.check_gauge(self.cores, k)
 
     def _gauged(self, cores: Sequence[Tensor], log_scale: Tensor, center: int | None) -> Self:
         """Make a value without checks of all cores, which would cost more than a gate does."""
