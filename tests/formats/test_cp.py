@@ -21,7 +21,6 @@ def close(a: Tensor, b: Tensor) -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 4, 5), (2, 3, 4, 5)])
 def test_dense_and_norm_agree_with_tensorly(shape: tuple[int, ...]) -> None:
-    tensorly.set_backend("pytorch")
     value = random_cp(shape, 3, weights=True)
     if len(shape) > 1:
         expected = tensorly.cp_to_tensor((value.weights, list(value.factors)))

@@ -36,7 +36,6 @@ def test_contract(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 def test_dense_is_that_of_tensorly_and_back() -> None:
     x = random_train((3, 4, 2, 5), 3)
     theirs = x.to_tensorly()
-    tensorly.set_backend("pytorch")
     assert torch.allclose(tensorly.tt_to_tensor(theirs), x.to_dense(), rtol=1e-12)
     back = TensorTrain.from_tensorly(theirs)
     assert torch.allclose(back.to_dense(), x.to_dense(), rtol=1e-12)

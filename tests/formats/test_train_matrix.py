@@ -50,7 +50,6 @@ def test_entries_of_a_squeezed_matrix() -> None:
 
 def test_dense_is_that_of_tensorly_and_back() -> None:
     A = random_matrix(ROWS, COLUMNS, 3)
-    tensorly.set_backend("pytorch")
     theirs = tensorly.tt_matrix.tt_matrix_to_tensor(A.to_tensorly())
     assert torch.allclose(theirs, A.to_dense(), rtol=1e-11, atol=1e-12)
     assert torch.allclose(TTMatrix.from_tensorly(A.to_tensorly()).to_dense(), A.to_dense())
