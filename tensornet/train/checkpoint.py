@@ -19,12 +19,12 @@ FORMAT_VERSION = 1
 
 
 @contextmanager
-def writing(path: Path, *, todo: str = "make room and resume") -> Iterator[Path]:
+def writing(path: Path, *, advice: str = "make room and resume") -> Iterator[Path]:
     """Say in one line that a file could not be written, with the disk full for instance.
 
     Args:
         path: The file that is written inside.
-        todo: What the user can do about it.
+        advice: What the user can do about it.
 
     Raises:
         TrainingError: If writing fails.
@@ -34,7 +34,8 @@ def writing(path: Path, *, todo: str = "make room and resume") -> Iterator[Path]
     except OSError as error:
         reason = error.strerror or str(error)
         raise TrainingError(
-            f"Cannot write {path}: {reason}. (The previous file of this name is as it was; {todo}.)"
+            f"Cannot write {path}: {reason}. (The previous file of this name is as it was; "
+            f"{advice}.)"
         ) from error
 
 

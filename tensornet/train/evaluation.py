@@ -154,7 +154,7 @@ def _write(
     content = metrics_content({"test": whole.metrics()}, model, speed, provenance)
     if len(data) > 1:
         content["files"] = {name: metrics[name].to_dict() for name in data}
-    with writing(out, todo="choose another folder, or make room"):
+    with writing(out, advice="choose another folder, or make room"):
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "metrics.json", content)
         parity({"test": whole}, out / "parity.png")

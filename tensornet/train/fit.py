@@ -79,7 +79,7 @@ def fit(
     for text in _introduction(recipe, prepared, model):
         log.info("%s", text)
     with _folder(out, clear=overwrite, keep=resume), _threads(recipe.training.n_threads):
-        with writing(out / "recipe.yaml", todo="make room") as path:
+        with writing(out / "recipe.yaml", advice="make room") as path:
             write_atomically(path, (MARK + recipe.to_yaml()).encode())
         keeper = _train(recipe, out, prepared, model, mark, state)
         return report(recipe, out, prepared, keeper.history)

@@ -7,31 +7,8 @@ import torch
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._sort import counting_sort
 from tensornet.kernels._tile import BYTES, STORE, product
-
-
-@_bridge.jit
-def _sort(index, order, starts):  # type: ignore[no-untyped-def]  # Numba infers them
-    """Points in the order of their index, and where each index starts; whether all are in range."""
-    d = len(starts) - 1
-    for k in range(len(starts)):
-        starts[k] = 0
-    for k in range(len(index)):
-        if index[k] < 0 or index[k] >= d:
-            return False
-        starts[index[k]] += 1
-    total = 0
-    for k in range(d + 1):
-        count = starts[k]
-        starts[k] = total
-        total += count
-    for k in range(len(index)):
-        order[starts[index[k]]] = k
-        starts[index[k]] += 1
-    for k in range(d, 0, -1):
-        starts[k] = starts[k - 1]
-    starts[0] = 0
-    return True
 
 
 @_bridge.jit
@@ -103,7 +80,7 @@ def _padded(x: Tensor) -> Tensor:
 
 def _ordered(name: str, index: Tensor, d: int) -> tuple[Any, Any]:
     order, starts = np.empty(len(index), np.int64), np.empty(d + 1, np.int64)
-    if not _sort(*_bridge.arrays(index), order, starts):
+    if not counting_sort(*_bridge.arrays(index), order, starts):
         raise IndexError(
             f"`{name}(index=...)` must be from 0 to {d - 1}. "
             f"Got {int(index.min())} to {int(index.max())}."

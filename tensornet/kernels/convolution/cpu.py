@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._sort import counting_sort
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.plan import Plan, plan
 from tensornet.kernels.convolution.tiles import (
@@ -23,30 +24,6 @@ from tensornet.kernels.convolution.tiles import (
 )
 
 _GRAIN = 200_000  # multiplications worth a thread
-
-
-@_bridge.jit
-def _sort(index, order, starts):  # type: ignore[no-untyped-def]  # Numba infers them
-    """Edges in the order of their node, and where each node starts; whether all are in range."""
-    n = len(starts) - 1
-    for s in range(n + 1):
-        starts[s] = 0
-    for e in range(len(index)):
-        if index[e] < 0 or index[e] >= n:
-            return False
-        starts[index[e]] += 1
-    total = 0
-    for s in range(n + 1):
-        count = starts[s]
-        starts[s] = total
-        total += count
-    for e in range(len(index)):
-        order[starts[index[e]]] = e
-        starts[index[e]] += 1
-    for s in range(n, 0, -1):
-        starts[s] = starts[s - 1]
-    starts[0] = 0
-    return True
 
 
 @_bridge.jit
@@ -227,7 +204,7 @@ def _padded(*tensors: Tensor) -> list[Tensor]:
 
 def _ordered(name: str, argument: str, index: Tensor, n: int) -> tuple[Any, Any]:
     order, starts = np.empty(len(index), np.int64), np.empty(n + 1, np.int64)
-    if not _sort(*_bridge.arrays(index), order, starts):
+    if not counting_sort(*_bridge.arrays(index), order, starts):
         _refuse(name, argument, index, n)
     return order, starts
 
