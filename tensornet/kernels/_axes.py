@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a kernel, read from its line."""
+    """The axes of a kernel, read from its line: of each input and of each result."""
 
     inputs: tuple[tuple[str, ...], ...]
     below: tuple[str | None, ...]  # the letter that bounds whole numbers
     plain: tuple[bool, ...]
-    output: tuple[tuple[str, ...], ...]
+    outputs: tuple[tuple[tuple[str, ...], ...], ...]
 
     @classmethod
     def read(cls, line: str) -> Axes:
@@ -27,7 +27,7 @@ class Axes:
             tuple(tuple(w.partition("<")[0].removeprefix("=").split()) for w in words),
             tuple(w.partition("<")[2] or None for w in words),
             tuple(w.startswith("=") for w in words),
-            tuple(tuple(w.split("+")) for w in right.split()),
+            tuple(tuple(tuple(w.split("+")) for w in out.split()) for out in right.split(",")),
         )
 
     def bind(self, args: tuple[Any, ...]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Axes:
                 return False
         return first is not None and (first.is_floating_point() or first.is_complex())
 
-    def shape(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The shape of the result."""
+    def shapes(self, args: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The shape of each result."""
         bound = self.bind(args)
-        return tuple(sum(bound[letter] for letter in axis) for axis in self.output)
+        return [tuple(sum(bound[a] for a in axis) for axis in out) for out in self.outputs]

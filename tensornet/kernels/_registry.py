@@ -8,7 +8,7 @@ and torch, so that derivatives of derivatives come by themselves.
 The axes of a kernel are said in one line, ``"n r, r d q, n<d, =m -> n q"``: a letter is the size of
 an axis, ``n<d`` a vector of n whole numbers from 0 to d - 1, ``=m`` a plain number, and on the
 right a sum ``a+b`` is allowed. From it come the checks, the shape under `torch.compile` and the
-inputs of the tests.
+inputs of the tests. A kernel may give several tensors, which then stand on the right with commas.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,10 +31,11 @@ from tensornet import _check
 from tensornet.kernels._axes import Axes
 
 P = ParamSpec("P")
-Run = Callable[..., Tensor]
+R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
+Run = Callable[..., Any]
 Vjp = Callable[..., tuple[Tensor | None, ...]]
 
-_KERNELS: dict[str, Kernel[Any]] = {}
+_KERNELS: dict[str, Kernel[Any, Any]] = {}
 _LIBRARY = torch.library.Library("tensornet", "FRAGMENT")
 _PLAIN = (Tensor, torch.nn.Parameter, int)
 _forced: str | None = None
@@ -90,13 +91,13 @@ class Offer:
         return None if self.device == device else f"not for {device}"
 
 
-class Kernel(Generic[P]):
+class Kernel(Generic[P, R]):
     """One signature with several implementations, the last offer that fits first.
 
     Made by `kernel`. Call it like the function it wraps.
     """
 
-    def __init__(self, reference: Callable[P, Tensor], axes: str) -> None:
+    def __init__(self, reference: Callable[P, R], axes: str) -> None:
         update_wrapper(self, reference)
         self.name = reference.__name__
         self.reference = reference
@@ -115,7 +116,7 @@ class Kernel(Generic[P]):
         _LIBRARY.impl(self.name, self._run, "CompositeExplicitAutograd")
         torch.library.register_fake(
             f"tensornet::{self.name}",
-            lambda *args: _first(args).new_empty(self.axes.shape(args)),
+            lambda *args: self._made(_first(args).new_empty, args),
             lib=_LIBRARY,
         )
         self.operator = getattr(torch.ops.tensornet, self.name).default
@@ -131,7 +132,7 @@ class Kernel(Generic[P]):
         """Add an implementation.
 
         It is called with contiguous tensors of one dtype on one device, none of them empty, and
-        gives a new tensor.
+        gives a new tensor, or a tuple of them.
 
         Args:
             name: What `use` calls it.
@@ -186,20 +187,23 @@ class Kernel(Generic[P]):
 
         Args:
             function: Written in terms of kernels and torch. ``needs[k]`` says whether input k
-                needs one; give none where not.
+                needs one; give none where not. Of a kernel with several results `g` is a tuple,
+                with none where a result was not used.
 
         Returns:
             The function itself.
         """
+        several = len(self.axes.outputs) > 1
 
-        def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            ctx.set_materialize_grads(not several)
             ctx.save_for_backward(*(x for x in inputs if isinstance(x, Tensor)))
             ctx.plain = [None if isinstance(x, Tensor) else x for x in inputs]
 
-        def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        def backward(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
             saved = iter(ctx.saved_tensors)
             inputs = [next(saved) if x is None else x for x in ctx.plain]
-            return function(ctx.needs_input_grad, g, *inputs)
+            return function(ctx.needs_input_grad, g if several else g[0], *inputs)
 
         torch.library.register_autograd(
             f"tensornet::{self.name}", backward, setup_context=keep, lib=_LIBRARY
@@ -221,7 +225,7 @@ class Kernel(Generic[P]):
             return str(_forced)
         return [n for n in able if able[n].device in ("any", device)][-1]
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:
             return self(*self._signature.bind(*args, **kwargs).args)  # type: ignore[call-arg]
         if not torch.compiler.is_compiling():
@@ -234,15 +238,21 @@ class Kernel(Generic[P]):
                 return self._run(*args)
         return self.operator(*args)  # type: ignore[no-any-return]
 
-    def _run(self, *args: Any) -> Tensor:
+    def _run(self, *args: Any) -> R:
         x = _first(args)
         if any(isinstance(a, Tensor) and a.numel() == 0 for a in args):
-            return x.new_zeros(self.axes.shape(args))  # an empty sum
+            return self._made(x.new_zeros, args)  # an empty sum
         key = (x.device.type, x.dtype, _forced)
         run = self._chosen.get(key)
         if run is None:
             run = self._chosen[key] = self._load(*key[:2])
-        return run(*(a.resolve_neg().contiguous() if isinstance(a, Tensor) else a for a in args))
+        done = (a.resolve_neg().contiguous() if isinstance(a, Tensor) else a for a in args)
+        return run(*done)  # type: ignore[no-any-return]
+
+    def _made(self, make: Callable[[tuple[Any, ...]], Tensor], args: tuple[Any, ...]) -> R:
+        """Make results of the right shapes."""
+        made = tuple(make(shape) for shape in self.axes.shapes(args))
+        return made if len(made) > 1 else made[0]  # type: ignore[return-value]
 
     def _load(self, device: str, dtype: torch.dtype) -> Run:
         name = self.choose(device, dtype)
@@ -285,19 +295,20 @@ class Kernel(Generic[P]):
                 raise ValueError(f"`{self.name}({name}=...)` must be on {device}. Got {x.device}.")
 
 
-def kernel(axes: str) -> Callable[[Callable[P, Tensor]], Kernel[P]]:
+def kernel(axes: str) -> Callable[[Callable[P, R]], Kernel[P, R]]:
     """Make a kernel of a reference.
 
     Args:
         axes: What the axes of the arguments and of the result are, as in ``"n, m r -> n r"``.
 
     Returns:
-        A decorator for the reference: a pure function of tensors, written from the definition.
+        A decorator for the reference: a pure function of tensors, written from the definition. It
+        gives a tensor, or a tuple of them where `axes` says several.
     """
     return lambda reference: Kernel(reference, re.sub(r"\s+", " ", axes))
 
 
-def kernels() -> tuple[Kernel[Any], ...]:
+def kernels() -> tuple[Kernel[Any, Any], ...]:
     """All kernels, by name.
 
     Returns:

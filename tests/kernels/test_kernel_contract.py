@@ -39,12 +39,12 @@ def forced(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def size(kernel: kernels.Kernel[Any], case: str) -> int:
+def size(kernel: kernels.Kernel[Any, Any], case: str) -> int:
     inputs = kernel.inputs(case, torch.float64, 0)
     return sum(x.numel() for x in inputs if isinstance(x, Tensor))
 
 
-def differentiable(kernel: kernels.Kernel[Any], offer: str) -> list[Any]:
+def differentiable(kernel: kernels.Kernel[Any, Any], offer: str) -> list[Any]:
     """Inputs of the largest case that is still small, those that can requiring gradients."""
     most = TINY if offer == "numba_cuda" else SMALL
     case = max((c for c in kernel.cases if size(kernel, c) <= most), key=lambda c: size(kernel, c))
@@ -56,6 +56,10 @@ def _real(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point()
 
 
+def several(x: Any) -> tuple[Tensor, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
 def same(x: Tensor, want: Tensor) -> None:
     assert x.shape == want.shape
     if x.numel():
@@ -63,12 +67,12 @@ def same(x: Tensor, want: Tensor) -> None:
         assert error <= TOLERANCE[x.dtype], f"largest error {error}"
 
 
-def inputs_of(kernel: kernels.Kernel[Any], case: str, dtype: torch.dtype) -> tuple[Any, ...]:
+def inputs_of(kernel: kernels.Kernel[Any, Any], case: str, dtype: torch.dtype) -> tuple[Any, ...]:
     return kernel.inputs(case, dtype, zlib.crc32(case.encode()))
 
 
-def definition(kernel: kernels.Kernel[Any], inputs: tuple[Any, ...]) -> Tensor:
-    return kernel.reference(*(x.double() if _real(x) else x for x in inputs))
+def definition(kernel: kernels.Kernel[Any, Any], inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    return several(kernel.reference(*(x.double() if _real(x) else x for x in inputs)))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -78,22 +82,24 @@ def test_has_cases(name: str) -> None:
 
 @pytest.mark.parametrize(("kernel", "offer", "case", "dtype"), GRID)
 def test_agrees_with_the_definition(
-    kernel: kernels.Kernel[Any], offer: str, case: str, dtype: torch.dtype, forced: None
+    kernel: kernels.Kernel[Any, Any], offer: str, case: str, dtype: torch.dtype, forced: None
 ) -> None:
     if offer == "numba_cuda" and size(kernel, case) > LARGE:
         pytest.skip(f"numba_cuda: `{case}` is too large for the simulator")
     inputs = inputs_of(kernel, case, dtype)
     before = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
-    result = kernel(*inputs)
-    assert result.dtype == dtype
-    assert result.is_contiguous()
-    same(result, definition(kernel, inputs))
+    for result, want in zip(several(kernel(*inputs)), definition(kernel, inputs), strict=True):
+        assert result.dtype == dtype
+        assert result.is_contiguous()
+        same(result, want)
     for x, old in zip(inputs, before, strict=True):
         assert not isinstance(x, Tensor) or torch.equal(x, old)
 
 
 @pytest.mark.parametrize(("kernel", "offer"), OFFERS)
-def test_takes_tensors_with_gaps(kernel: kernels.Kernel[Any], offer: str, forced: None) -> None:
+def test_takes_tensors_with_gaps(
+    kernel: kernels.Kernel[Any, Any], offer: str, forced: None
+) -> None:
     inputs = differentiable(kernel, offer)
 
     def spread_out(x: Any) -> Any:
@@ -106,12 +112,13 @@ def test_takes_tensors_with_gaps(kernel: kernels.Kernel[Any], offer: str, forced
 
     loose = [spread_out(x) for x in inputs]
     assert all(not x.is_contiguous() for x in loose if isinstance(x, Tensor))
-    assert torch.equal(kernel(*loose), kernel(*inputs))
+    results = zip(several(kernel(*loose)), several(kernel(*inputs)), strict=True)
+    assert all(torch.equal(x, want) for x, want in results)
 
 
 @pytest.mark.parametrize(("kernel", "offer"), OFFERS)
 def test_has_the_derivatives_of_the_definition(
-    kernel: kernels.Kernel[Any], offer: str, forced: None
+    kernel: kernels.Kernel[Any, Any], offer: str, forced: None
 ) -> None:
     inputs = differentiable(kernel, offer)
     assert torch.autograd.gradcheck(kernel, inputs, rtol=1e-6, atol=1e-8)
@@ -120,30 +127,30 @@ def test_has_the_derivatives_of_the_definition(
 
 
 @pytest.mark.parametrize("kernel", [pytest.param(k, id=k.name) for k in kernels.kernels()])
-def test_is_a_sound_operator_that_compiles_whole(kernel: kernels.Kernel[Any]) -> None:
+def test_is_a_sound_operator_that_compiles_whole(kernel: kernels.Kernel[Any, Any]) -> None:
     inputs = differentiable(kernel, "reference")
     torch.library.opcheck(kernel.operator, tuple(inputs))
 
-    def twice(*args: Any) -> Tensor:
-        return kernel(*args) * 2
+    def twice(*args: Any) -> list[Tensor]:
+        return [x * 2 for x in several(kernel(*args))]
 
     torch.compiler.reset()  # one function for all kernels would reach the limit of recompilations
     compiled = torch.compile(twice, fullgraph=True, backend="aot_eager")
     leaves = [x for x in inputs if _real(x)]
     for name in ("reference", "numba_cpu"):
         with kernels.use(name):
-            result, want = compiled(*inputs), twice(*inputs)
-            same(result, want)
-            for g, w in zip(
-                torch.autograd.grad(result.sin().sum(), leaves),
-                torch.autograd.grad(want.sin().sum(), leaves),
-                strict=True,
-            ):
-                same(g, w)
+            results, wanted = compiled(*inputs), twice(*inputs)
+            sums = [
+                torch.stack([x.sin().sum() for x in found]).sum() for found in (results, wanted)
+            ]
+            slopes = [torch.autograd.grad(total, leaves) for total in sums]
+            pairs = zip([*results, *slopes[0]], [*wanted, *slopes[1]], strict=True)
+            for x, want in pairs:
+                same(x, want)
 
 
 @pytest.mark.parametrize("kernel", [pytest.param(k, id=k.name) for k in kernels.kernels()])
-def test_refuses_what_does_not_fit(kernel: kernels.Kernel[Any]) -> None:
+def test_refuses_what_does_not_fit(kernel: kernels.Kernel[Any, Any]) -> None:
     inputs = list(differentiable(kernel, "reference"))
     for k, x in enumerate(inputs):
         if _real(x):
@@ -164,7 +171,8 @@ def test_refuses_what_does_not_fit(kernel: kernels.Kernel[Any]) -> None:
 
 
 @pytest.mark.parametrize("kernel", [pytest.param(k, id=k.name) for k in kernels.kernels()])
-def test_a_kernel_wrong_by_a_thousandth_is_caught(kernel: kernels.Kernel[Any]) -> None:
+def test_a_kernel_wrong_by_a_thousandth_is_caught(kernel: kernels.Kernel[Any, Any]) -> None:
     inputs = differentiable(kernel, "reference")
-    with pytest.raises(AssertionError, match="largest error"):
-        same(kernel(*inputs) * 1.001, definition(kernel, tuple(inputs)))
+    for x, want in zip(several(kernel(*inputs)), definition(kernel, tuple(inputs)), strict=True):
+        with pytest.raises(AssertionError, match="largest error"):
+            same(x * 1.001, want)
