@@ -1,0 +1,1 @@
+"""Exchange with other libraries: their signatures and results, run by our kernels."""
