@@ -11,8 +11,14 @@ from tensornet.kernels.chain import chain_moments as chain_moments
 from tensornet.kernels.chain import chain_step as chain_step
 from tensornet.kernels.chebyshev import chebyshev_moments as chebyshev_moments
 from tensornet.kernels.chebyshev import chebyshev_rows as chebyshev_rows
+from tensornet.kernels.contraction import polynomial_curvature as polynomial_curvature
+from tensornet.kernels.contraction import polynomial_gradient as polynomial_gradient
+from tensornet.kernels.contraction import polynomial_slope as polynomial_slope
+from tensornet.kernels.contraction import symmetric_polynomial as symmetric_polynomial
 from tensornet.kernels.convolution import edge_convolution as edge_convolution
+from tensornet.kernels.convolution import edge_curvatures as edge_curvatures
 from tensornet.kernels.convolution import edge_harmonics as edge_harmonics
+from tensornet.kernels.convolution import edge_slopes as edge_slopes
 from tensornet.kernels.convolution import edge_weights as edge_weights
 from tensornet.kernels.convolution import receiver_order as receiver_order
 from tensornet.kernels.convolution import sparse_coupling as sparse_coupling

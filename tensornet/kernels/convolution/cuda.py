@@ -172,3 +172,29 @@ def harmonics(
         n, n_i, w.shape[1], v, n_k, n_j, c, len(sender),
     )  # fmt: skip
     return out
+
+
+def slopes(
+    x: Tensor, y: Tensor, w: Tensor, g: Tensor, sender: Tensor, receiver: Tensor,
+    i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """`edge_slopes`: one launch per gradient."""
+    back = receiver, sender, k, j, i, p, values, x.shape[0], x.shape[1]
+    rest = sender, receiver, i, j, k, p, values
+    gx = convolution(g, y, w, *back)
+    return gx, harmonics(x, w, g, *rest, y.shape[1]), weights(x, y, g, *rest, w.shape[1])
+
+
+def curvatures(
+    x: Tensor, y: Tensor, w: Tensor, g: Tensor, hx: Tensor, hy: Tensor, hw: Tensor,
+    sender: Tensor, receiver: Tensor, i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """`edge_curvatures`: one launch per term."""
+    back = receiver, sender, k, j, i, p, values, x.shape[0], x.shape[1]
+    rest = sender, receiver, i, j, k, p, values
+    ends = *rest, g.shape[0], g.shape[1]
+    dx = convolution(g, hy, w, *back) + convolution(g, y, hw, *back)
+    dy = harmonics(hx, w, g, *rest, y.shape[1]) + harmonics(x, hw, g, *rest, y.shape[1])
+    dw = weights(hx, y, g, *rest, w.shape[1]) + weights(x, hy, g, *rest, w.shape[1])
+    dg = convolution(hx, y, w, *ends) + convolution(x, hy, w, *ends) + convolution(x, y, hw, *ends)
+    return dx, dy, dw, dg

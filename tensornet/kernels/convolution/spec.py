@@ -13,8 +13,6 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.kernels._registry import kernel
 
-Gradients = tuple[Tensor | None, ...]
-
 
 @kernel("n i c, e j, e p c, e<n, e<v, t<i, t<j, t<k, t<p, t, =v, =k -> v k c")
 def edge_convolution(
@@ -226,90 +224,3 @@ def receiver_order(
         tensor([1, 3, 0, 2])
     """
     return torch.argsort(receiver, stable=True)
-
-
-def _values_slope(
-    x: Tensor, y: Tensor, w: Tensor, g: Tensor, sender: Tensor, receiver: Tensor, *at: Tensor
-) -> Tensor:  # (t,)
-    """Slope of the form in the values. Models keep the coupling fixed, so this is plain torch."""
-    at_i, at_j, at_k, at_p = at
-    pairs = x.index_select(0, sender).index_select(1, at_i)
-    pairs = pairs * g.index_select(0, receiver).index_select(1, at_k)
-    return ((pairs * w.index_select(1, at_p)).sum(-1) * y.index_select(1, at_j)).sum(0)
-
-
-@edge_convolution.vjp
-def _convolution_vjp(
-    needs: tuple[bool, ...], h: Tensor, x: Tensor, y: Tensor, w: Tensor,
-    sender: Tensor, receiver: Tensor, i: Tensor, j: Tensor, k: Tensor, p: Tensor,
-    values: Tensor, v: int, size: int,
-) -> Gradients:  # fmt: skip
-    x, y, w, c = x.conj(), y.conj(), w.conj(), values.conj()
-    rest = sender, receiver, i, j, k, p, c
-    gx = gy = gw = gc = None
-    if needs[0]:
-        gx = edge_convolution(h, y, w, receiver, sender, k, j, i, p, c, x.shape[0], x.shape[1])
-    if needs[1]:
-        gy = edge_harmonics(x, w, h, *rest, y.shape[1])
-    if needs[2]:
-        gw = edge_weights(x, y, h, *rest, w.shape[1])
-    if needs[9]:
-        gc = _values_slope(x, y, w, h, *rest[:-1])
-    return gx, gy, gw, *[None] * 6, gc, None, None
-
-
-@edge_weights.vjp
-def _weights_vjp(
-    needs: tuple[bool, ...], h: Tensor, x: Tensor, y: Tensor, g: Tensor,
-    sender: Tensor, receiver: Tensor, i: Tensor, j: Tensor, k: Tensor, p: Tensor,
-    values: Tensor, size: int,
-) -> Gradients:  # fmt: skip
-    x, y, g, c = x.conj(), y.conj(), g.conj(), values.conj()
-    rest = sender, receiver, i, j, k, p, c
-    gx = gy = gg = gc = None
-    if needs[0]:
-        gx = edge_convolution(g, y, h, receiver, sender, k, j, i, p, c, x.shape[0], x.shape[1])
-    if needs[1]:
-        gy = edge_harmonics(x, h, g, *rest, y.shape[1])
-    if needs[2]:
-        gg = edge_convolution(x, y, h, *rest, g.shape[0], g.shape[1])
-    if needs[9]:
-        gc = _values_slope(x, y, h, g, *rest[:-1])
-    return gx, gy, gg, *[None] * 6, gc, None
-
-
-@edge_harmonics.vjp
-def _harmonics_vjp(
-    needs: tuple[bool, ...], h: Tensor, x: Tensor, w: Tensor, g: Tensor,
-    sender: Tensor, receiver: Tensor, i: Tensor, j: Tensor, k: Tensor, p: Tensor,
-    values: Tensor, size: int,
-) -> Gradients:  # fmt: skip
-    x, w, g, c = x.conj(), w.conj(), g.conj(), values.conj()
-    rest = sender, receiver, i, j, k, p, c
-    gx = gw = gg = gc = None
-    if needs[0]:
-        gx = edge_convolution(g, h, w, receiver, sender, k, j, i, p, c, x.shape[0], x.shape[1])
-    if needs[1]:
-        gw = edge_weights(x, h, g, *rest, w.shape[1])
-    if needs[2]:
-        gg = edge_convolution(x, h, w, *rest, g.shape[0], g.shape[1])
-    if needs[9]:
-        gc = _values_slope(x, h, w, g, *rest[:-1])
-    return gx, gw, gg, *[None] * 6, gc, None
-
-
-for _kernel, _name in (
-    (edge_convolution, "convolution"),
-    (edge_weights, "weights"),
-    (edge_harmonics, "harmonics"),
-):
-    _kernel.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.convolution.cpu:{_name}")
-    _kernel.offer("numba_cuda", device="cuda", at=f"tensornet.kernels.convolution.cuda:{_name}")
-    _kernel.case("no edges", e=0, n=1, v=3, i=2, j=2, k=1, p=2, t=2, c=2)
-    _kernel.case("no channels", e=2, n=2, v=3, i=2, j=2, k=3, p=2, t=2, c=0)
-    _kernel.case("one of each", e=1, n=1, v=1, i=1, j=1, k=1, p=1, t=1, c=1)
-    _kernel.case("two edges", e=2, n=2, v=1, i=2, j=2, k=1, p=1, t=3, c=2)
-    _kernel.case("two nodes", e=2, n=2, v=2, i=1, j=2, k=1, p=1, t=3, c=2)
-    _kernel.case("isolated nodes", e=3, n=2, v=4, i=2, j=2, k=2, p=2, t=5, c=2)
-    _kernel.case("a block and a rest", e=37, n=4, v=5, i=5, j=4, k=9, p=3, t=40, c=3)
-    _kernel.case("many channels", e=50, n=7, v=6, i=9, j=9, k=17, p=6, t=150, c=53)
