@@ -1,0 +1,6 @@
+"""Symmetric contraction: sparse polynomials in the components of each channel, with derivatives."""
+
+from tensornet.kernels.contraction.spec import polynomial_curvature as polynomial_curvature
+from tensornet.kernels.contraction.spec import polynomial_gradient as polynomial_gradient
+from tensornet.kernels.contraction.spec import polynomial_slope as polynomial_slope
+from tensornet.kernels.contraction.spec import symmetric_polynomial as symmetric_polynomial

@@ -1,0 +1,237 @@
+"""The symmetric contraction in Numba: rows of one species at a time, channels in vectors.
+
+Channels, and where no sum over rows is taken also rows, are spread over threads.
+"""
+
+import numpy as np
+import torch
+from numba.cpython.unsafe.tuple import tuple_setitem
+from torch import Tensor
+
+from tensornet.kernels import _bridge
+from tensornet.kernels._sort import counting_sort
+from tensornet.kernels._tile import BYTES
+from tensornet.kernels.contraction.plan import plan
+from tensornet.kernels.contraction.tiles import (
+    ROWS,
+    bend,
+    differentiate,
+    differentiate_all,
+    evaluate,
+    move,
+    multiply,
+    multiply_turns,
+    spread,
+    spread_bends,
+)
+
+_EVALUATE, _SLOPE, _GRADIENT, _CURVATURE = range(4)
+_GRAIN = 200_000  # multiplications worth a thread
+
+
+@_bridge.jit
+def _take(x, n, c, order, begin, count, work, start, at, width):  # type: ignore[no-untyped-def]
+    """Copy n components of a few rows; rows that are missing are zero."""
+    lanes = BYTES // x.itemsize
+    for v in range(ROWS):
+        for i in range(n):
+            target = start + (i * ROWS + v) * lanes
+            if v >= count:
+                work[target : target + lanes] = 0
+            else:
+                source = (order[begin + v] * n + i) * c + at
+                if width == lanes:
+                    move(x, source, work, target)
+                else:
+                    for lane in range(width):
+                        work[target + lane] = x[source + lane]
+
+
+@_bridge.jit
+def _give(x, n, c, order, begin, count, work, start, at, width):  # type: ignore[no-untyped-def]
+    """Copy back."""
+    lanes = BYTES // x.itemsize
+    for v in range(count):
+        for i in range(n):
+            source = start + (i * ROWS + v) * lanes
+            target = (order[begin + v] * n + i) * c + at
+            if width == lanes:
+                move(work, source, x, target)
+            else:
+                for lane in range(width):
+                    x[target + lane] = work[source + lane]
+
+
+@_bridge.jit
+def _batch(mode, products, runs, rights, work, places, n_factors, n_k):  # type: ignore[no-untyped-def]
+    """Compute for a few rows."""
+    lanes = BYTES // work.itemsize
+    n_products, n_runs = len(products) // 3, len(runs) // 4
+    _, _, _, out, slope, _, _, change = places
+    if mode in (_EVALUATE, _CURVATURE):
+        work[out : out + n_k * ROWS * lanes] = 0
+    if mode != _EVALUATE:
+        work[slope : slope + n_factors * ROWS * lanes] = 0
+    if mode == _CURVATURE:
+        work[change : change + n_factors * ROWS * lanes] = 0
+        multiply_turns(products, n_products, rights, work, places)
+        bend(runs, n_runs, rights, work, places)
+        spread_bends(products, n_products, rights, work, places)
+        return
+    multiply(products, n_products, rights, work, places)
+    if mode == _EVALUATE:
+        evaluate(runs, n_runs, rights, work, places)
+    else:
+        if mode == _SLOPE:
+            differentiate(runs, n_runs, rights, work, places)
+        else:
+            differentiate_all(runs, n_runs, rights, work, places)
+        spread(products, n_products, rights, work, places)
+
+
+@_bridge.jit
+def _rows(  # type: ignore[no-untyped-def]
+    mode, tables, sizes, places, work, x, g, h, order, out, out_g, at, first, last
+):
+    """All rows of one species, from first to last, for one vector of channels."""
+    products, runs, rights, _ = tables
+    n_i, n_k, _, n_c = sizes
+    lanes = BYTES // x.itemsize
+    factor, _, given, result, slope, _, turn, change = places
+    one, width = ROWS * lanes, min(lanes, n_c - at)
+    n_factors = 1 + n_i + len(products) // 3
+    for row in range(first, last, ROWS):
+        count = min(ROWS, last - row)
+        _take(x, n_i, n_c, order, row, count, work, factor + one, at, width)
+        if mode != _EVALUATE:
+            _take(g, n_k, n_c, order, row, count, work, given, at, width)
+        if mode == _CURVATURE:
+            _take(h, n_i, n_c, order, row, count, work, turn + one, at, width)
+        _batch(mode, products, runs, rights, work, places, n_factors, n_k)
+        if mode == _EVALUATE:
+            _give(out, n_k, n_c, order, row, count, work, result, at, width)
+        elif mode == _CURVATURE:
+            _give(out, n_i, n_c, order, row, count, work, change + one, at, width)
+            _give(out_g, n_k, n_c, order, row, count, work, result, at, width)
+        else:
+            _give(out, n_i, n_c, order, row, count, work, slope + one, at, width)
+
+
+@_bridge.jit
+def _run(  # type: ignore[no-untyped-def]
+    mode, tables, sizes, x, c, g, h, order, starts, out, out_c, out_g, parts, first, last
+):
+    """Vectors of channels, each in parts of the rows, numbered from first to last."""
+    products, _, _, terms = tables
+    n_i, n_k, n_t, n_c = sizes
+    lanes = BYTES // x.itemsize
+    one = ROWS * lanes
+    factors = (1 + n_i + len(products) // 3) * one
+    lengths = (
+        factors,
+        n_t * lanes,
+        n_k * one,
+        n_k * one,
+        factors if mode != _EVALUATE else 0,
+        n_t * lanes if mode in (_GRADIENT, _CURVATURE) else 0,
+        factors if mode == _CURVATURE else 0,
+        factors if mode == _CURVATURE else 0,
+    )
+    work = np.zeros(sum(lengths) + lanes, x.dtype)
+    place = (-work.ctypes.data % BYTES) // x.itemsize  # where a line of the cache starts
+    places = lengths
+    for k in range(len(lengths)):
+        places = tuple_setitem(places, k, place)
+        place += lengths[k]
+    coefficient, gradient, n, n_gradient = places[1], places[5], len(order), lengths[5]
+    work[places[0] : places[0] + one] = 1
+    for item in range(first, last):
+        at, part = item // parts * lanes, item % parts
+        low, high = part * n // parts, (part + 1) * n // parts
+        width = min(lanes, n_c - at)
+        for s in range(len(starts) - 1):
+            begin, end = max(starts[s], low), min(starts[s + 1], high)
+            if begin >= end:
+                continue
+            for t in range(n_t):
+                source = (s * n_t + terms[t]) * n_c + at
+                for lane in range(width):
+                    work[coefficient + t * lanes + lane] = c[source + lane]
+            work[gradient : gradient + n_gradient] = 0
+            _rows(mode, tables, sizes, places, work, x, g, h, order, out, out_g, at, begin, end)
+            for t in range(n_gradient // lanes):
+                target = (s * n_t + terms[t]) * n_c + at
+                for lane in range(width):
+                    out_c[target + lane] = work[gradient + t * lanes + lane]
+
+
+def _start(
+    name: str, mode: int, x: Tensor, c: Tensor, g: Tensor, h: Tensor,
+    species: Tensor, monomials: Tensor, at_k: Tensor, n_k: int,
+    out: Tensor, out_c: Tensor, out_g: Tensor,
+) -> None:  # fmt: skip
+    (n, n_i, n_c), n_t = x.shape, c.shape[1]
+    tables = plan(name, n_i, n_k, monomials, at_k)
+    order, starts = np.empty(n, np.int64), np.empty(len(c) + 1, np.int64)
+    if not counting_sort(*_bridge.arrays(species), order, starts):
+        raise IndexError(
+            f"`{name}(species=...)` must be from 0 to {len(c) - 1}. "
+            f"Got {int(species.min())} to {int(species.max())}."
+        )
+    flat = _bridge.arrays(*(t.view(-1) for t in (x, c, g, h)))
+    outs = _bridge.arrays(*(t.view(-1) for t in (out, out_c, out_g)))
+    blocks = -(-n_c * x.itemsize // BYTES)
+    work = n * (n_t + len(tables.products)) * BYTES // x.itemsize
+    threads = torch.get_num_threads()
+    parts = 1
+    if mode < _GRADIENT and threads > 1:
+        parts = max(1, min(-(-2 * threads // blocks), work // _GRAIN))
+    flat_tables = (
+        tables.products.reshape(-1), tables.runs.reshape(-1), tables.rights, tables.order,
+    )  # fmt: skip
+    sizes = n_i, n_k, n_t, n_c
+    _bridge.spread(
+        lambda a, b: _run(mode, flat_tables, sizes, *flat, order, starts, *outs, parts, a, b),
+        blocks * parts,
+        max(1, _GRAIN * parts // max(1, work)),
+    )
+
+
+def polynomial(
+    x: Tensor, c: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor, k: int
+) -> Tensor:
+    """`symmetric_polynomial`, vectors of channels."""
+    out = x.new_empty(x.shape[0], k, x.shape[2])
+    at = species, monomials, at_k, k
+    _start("symmetric_polynomial", _EVALUATE, x, c, x, x, *at, out, out, out)
+    return out
+
+
+def slope(
+    x: Tensor, c: Tensor, g: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor
+) -> Tensor:
+    """`polynomial_slope`, vectors of channels."""
+    out = torch.empty_like(x)
+    at = species, monomials, at_k, g.shape[1]
+    _start("polynomial_slope", _SLOPE, x, c, g, x, *at, out, out, out)
+    return out
+
+
+def gradient(
+    x: Tensor, c: Tensor, g: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`polynomial_gradient`, vectors of channels."""
+    out, out_c = torch.empty_like(x), torch.zeros_like(c)
+    at = species, monomials, at_k, g.shape[1]
+    _start("polynomial_gradient", _GRADIENT, x, c, g, x, *at, out, out_c, out)
+    return out, out_c
+
+
+def curvature(
+    x: Tensor, c: Tensor, g: Tensor, h: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`polynomial_curvature`, vectors of channels."""
+    out, out_c, out_g = torch.empty_like(x), torch.zeros_like(c), torch.empty_like(g)
+    at = species, monomials, at_k, g.shape[1]
+    _start("polynomial_curvature", _CURVATURE, x, c, g, h, *at, out, out_c, out_g)
+    return out, out_c, out_g
