@@ -1,43 +1,48 @@
 """The Clebsch-Gordan product in CP format: the core of tensor decomposition networks."""
 
-from functools import cache
+from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats import CP, cp
+from tensornet.formats import CP
+from tensornet.kernels import cp_product, cp_scaled, edge_convolution
 from tensornet.products.base import Cost, Product
-from tensornet.products.coupling import coupling, even_part
+from tensornet.products.cp_factors import EXACT_RANKS as EXACT_RANKS
+from tensornet.products.cp_factors import factors
 from tensornet.so3 import dim
 
-# Smallest ranks at which `formats.cp` reached round-off, found by search, with and without odd
-# paths. From degree four on that of the trivial decomposition, one term per pair of inputs.
-EXACT_RANKS = {
-    True: {0: 1, 1: 8, 2: 30, 3: 90},
-    False: {0: 1, 1: 6, 2: 18, 3: 52},
-}
+SCHEDULES = ("tdn", "linear", "log", "full")
 
 
 class CPProduct(Product):
     """The product as a sum of `rank` products of numbers: out = C ((Aᵀ x1) * (Bᵀ x2)).
 
-    At the ranks known to be exact, the default, it is equivariant to round-off. A lower rank is
-    an approximation that breaks equivariance; `certificate` says by how much. Factors come from
-    `formats.cp`, deterministic, once per process: in seconds up to degree two, in about a minute
-    at degree three.
+    At the ranks known to be exact, the default, it is equivariant to round-off; the factors are
+    shipped. A lower rank is an approximation that breaks equivariance; `certificate` says by how
+    much. Its factors come from `formats.cp`, deterministic, once per process, in seconds.
+
+    Where the second input has one channel, as the harmonics of an edge, `EdgeProduct` is exact,
+    has weights per path, and is faster at every degree; the CP format is for two inputs of many
+    channels.
 
     Args:
         l_max: Highest degree.
-        rank: Number of terms. By default the smallest known exact rank.
+        rank: Number of terms. By default the smallest known exact rank. Or a schedule of the paper
+            by name: ``"tdn"``, its default, 7 l_max²: 2 to 5 % from the coupling and from
+            equivariance; ``"linear"``, 7 l_max; ``"log"``, 16 ln²(l_max + 1), rounded;
+            ``"full"``, (l_max + 1)⁴, always exact. From an exact rank on, fewer terms may do.
         tolerance: Largest allowed relative error of the factors at an exact rank.
         path_weights: ``"none"``, ``"shared"`` or ``"separable"``, as in `Product`.
         odd_paths: As in `Product`.
 
     Raises:
         ValueError: If weights per path are asked for (one CP mixes the paths), or `rank` is
-            below one.
-        RuntimeError: If no start reaches `tolerance` at the default rank.
+            below one or no schedule.
+        RuntimeError: If `tolerance` is not met at an exact rank.
 
     Derivatives:
         Any order, to all inputs.
@@ -48,12 +53,15 @@ class CPProduct(Product):
     Examples:
         >>> CPProduct(1).double().certificate().equivariance < 1e-12
         True
+        >>> paper = CPProduct(1, "tdn")
+        >>> paper.rank, round(paper.certificate().equivariance, 2)
+        (7, 0.02)
     """
 
     def __init__(
         self,
         l_max: int,
-        rank: int | None = None,
+        rank: int | str | None = None,
         tolerance: float = 1e-12,
         *,
         path_weights: str = "none",
@@ -65,9 +73,11 @@ class CPProduct(Product):
                 "`CPProduct(path_weights=...)` must be none, shared or separable, since one CP "
                 "mixes the paths. Got 'path'. (Take `ClebschGordanProduct` or `EdgeProduct`.)"
             )
+        if isinstance(rank, str):
+            rank = _scheduled(rank, l_max)
         if rank is not None:
             _check.at_least("CPProduct", 1, rank=rank)
-        value = _factors(self.kind, l_max, rank, tolerance, odd_paths)
+        value = factors(l_max, rank, tolerance, odd_paths=odd_paths)
         for name, factor in zip("ABC", value.factors, strict=True):
             self._constant(name, factor.mT)
         self.rank = value.rank
@@ -76,14 +86,85 @@ class CPProduct(Product):
     B: Tensor  # (r, j)
     C: Tensor  # (r, k)
 
-    def prepare(self, x2: Tensor) -> Tensor:  # (..., r, c) or (..., r, 1)
-        """Take the second input to the terms."""
-        return self.B @ x2
+    def prepare(
+        self,
+        x2: Tensor,  # (..., j, c) or (..., j, 1)
+    ) -> Tensor:  # (..., j, c) or (..., r, 1)
+        """Take a second input of one channel to the terms. One of many stays as it is."""
+        return self.B @ x2 if x2.shape[-1] == 1 else x2
 
     def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
-        """Take the first input to the terms, multiply there, and come back."""
-        terms = (self.A @ self._on_input(x1, expanded)) * prepared
-        return self._on_output(self.C.mT @ terms, expanded)
+        """Take the inputs to the terms, multiply there, and come back: terms stay in the cache."""
+        x1 = self._on_input(x1, expanded)
+        batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
+        x1, prepared = (x.expand(*batch, -1, -1).reshape(-1, *x.shape[-2:]) for x in (x1, prepared))
+        if prepared.shape[-1] == 1:
+            out = cp_scaled(x1, prepared[..., 0], self.A, self.C)
+        else:
+            out = cp_product(x1, prepared, self.A, self.B, self.C)
+        return self._on_output(out.reshape(*batch, *out.shape[-2:]), expanded)
+
+    def convolve(
+        self,
+        x: Tensor,  # (v, i, c)
+        y: Tensor,  # (e, j)
+        weight: Tensor | None,  # (e, c)
+        sender: Tensor,  # (e,)
+        receiver: Tensor,  # (e,)
+        n: int,
+    ) -> Tensor:  # (n, k, c)
+        """Multiply features of senders by harmonics of edges, weigh, and sum at receivers.
+
+        The product of ``x[sender]`` and `y`, summed at receivers. Nodes are taken to the terms and
+        back, not edges: an edge only multiplies and adds its `rank` terms.
+
+        Args:
+            x: Features of the nodes that send.
+            y: Harmonics of the edges.
+            weight: One weight per edge and channel, if `path_weights` is ``"shared"``; none if
+                ``"none"``.
+            sender: For each edge the node it comes from.
+            receiver: For each edge the node it goes to, 0 to n - 1.
+            n: Number of nodes that receive.
+
+        Returns:
+            The features received, zero at nodes without edges.
+
+        Raises:
+            TypeError: If the dtypes differ, or indices are not of int64.
+            ValueError: If shapes or weights do not fit, or `path_weights` is ``"separable"``.
+            IndexError: If an index is out of range. On a GPU the numbers it concerns are NaN.
+
+        Derivatives:
+            Any order, in the features, harmonics and weights.
+
+        Examples:
+            >>> product, x = CPProduct(1), torch.ones(2, 4, 3)
+            >>> sender, receiver = torch.tensor([0, 1, 1]), torch.tensor([1, 0, 1])
+            >>> product.convolve(x, torch.ones(3, 4), None, sender, receiver, 2).shape
+            torch.Size([2, 4, 3])
+        """
+        where = "CPProduct.convolve"
+        if self.path_weights not in ("none", "shared"):
+            raise ValueError(
+                f"`{where}` must have path_weights none or shared. Got {self.path_weights!r}."
+            )
+        if (weight is None) != (self.path_weights == "none"):
+            raise ValueError(
+                f"`{where}(weight=...)` must fit path_weights={self.path_weights!r}. "
+                f"Got {'none' if weight is None else tuple(weight.shape)}."
+            )
+        sizes = _check.shapes(where, x=(x, f"v {self.dim} c"), y=(y, f"e {self.dim}"))
+        if weight is None:
+            weight = y.new_ones(1, 1).expand(sizes["e"], sizes["c"])
+        _check.shapes(where, x=(x, "v d c"), y=(y, "e d"), weight=(weight, "e c"))
+        r = torch.arange(self.rank, device=x.device)
+        ones, zeros = self.B.new_ones(self.rank), torch.zeros_like(r)
+        terms, scales = self.A @ x, y @ self.B.mT
+        summed = edge_convolution(
+            terms, scales, weight[:, None], sender, receiver, r, r, r, zeros, ones, n, self.rank
+        )
+        return self.C.mT @ summed
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Sum the terms up."""
@@ -95,34 +176,12 @@ class CPProduct(Product):
         return Cost(multiplies, self._traffic(n, channels))
 
 
-@cache
-def _factors(product: str, l_max: int, rank: int | None, tolerance: float, odd_paths: bool) -> CP:
-    target = even_part(coupling(product, l_max)) if not odd_paths else coupling(product, l_max)
-    exact = EXACT_RANKS[odd_paths].get(l_max, dim(l_max) ** 2)
-    asked = exact if rank is None else rank
-    if asked >= dim(l_max) ** 2:
-        return _trivial(target)
-    # Below the exact rank there are local minima, so the best of a few starts is taken; and the
-    # last digits of the error would be bought with terms that grow and cancel, so ALS is enough.
-    known = asked >= exact
-    starts, steps, method = (10, 3000, "auto") if known else (4, 1000, "als")
-    best = cp(target, asked, method=method, tolerance=1e-14, max_iterations=steps, seed=0)
-    for seed in range(1, starts):
-        if best.relative_error <= tolerance:
-            break
-        other = cp(target, asked, method=method, tolerance=1e-14, max_iterations=steps, seed=seed)
-        best = min(best, other, key=lambda result: result.relative_error)
-    if asked >= exact and best.relative_error > tolerance:
-        raise RuntimeError(
-            f"`CPProduct(tolerance=...)` must be reachable: rank {asked} gave a relative error of "
-            f"{best.relative_error:.1e}, above {tolerance:.1e}. (Loosen it or give a higher rank.)"
-        )
-    return best.value
-
-
-def _trivial(target: Tensor) -> CP:
-    """One term per pair of inputs: exact for any tensor."""
-    d1, d2, d3 = target.shape
-    first = torch.eye(d1, dtype=target.dtype).repeat_interleave(d2, dim=1)
-    second = torch.eye(d2, dtype=target.dtype).repeat(1, d1)
-    return CP((first, second, target.reshape(d1 * d2, d3).mT))
+def _scheduled(schedule: str, l_max: int) -> int:
+    _check.one_of("CPProduct", SCHEDULES, rank=schedule)
+    ranks = {
+        "tdn": 7 * l_max**2,
+        "linear": 7 * l_max,
+        "log": round(16 * math.log(l_max + 1) ** 2),
+        "full": dim(l_max) ** 2,
+    }
+    return max(1, ranks[schedule])
