@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Block = tuple[int, int]  # multiplicity, number of components
 _WIDE = 16  # channels from which on one group with fewer of them beats several groups
 
 
@@ -61,25 +62,20 @@ class Permutation(nn.Module):
         return x if self.identity else _permute(x, self.inverse, self.index)
 
 
-def groups(blocks: Iterable[tuple[int, int]]) -> list[tuple[int, list[int]]]:
-    """Group blocks, given with their multiplicities, that can stand side by side as channels.
+def groups(muls: Iterable[int]) -> list[tuple[int, set[int]]]:
+    """Group multiplicities whose blocks can stand side by side as channels.
 
-    Blocks with a common divisor of multiplicities wide enough for vectors make one group: a block
-    of 64 channels is two blocks of 32 there.
+    A common divisor wide enough for vectors makes one group of all: there a block of 64 is two
+    blocks of 32 channels.
 
     Returns:
-        Number of channels and blocks of each group.
+        Number of channels and multiplicities of each group.
     """
-    muls = dict(sorted((block, mul) for block, mul in blocks if mul > 0))
-    if not muls:
-        return []
-    common = math.gcd(*muls.values())
-    if common >= _WIDE or len(set(muls.values())) == 1:
-        return [(common, list(muls))]
-    by_mul: dict[int, list[int]] = {}
-    for block, mul in muls.items():
-        by_mul.setdefault(mul, []).append(block)
-    return list(by_mul.items())
+    found = sorted(set(muls))
+    common = math.gcd(*found)
+    if len(found) > 1 and common >= _WIDE:
+        return [(common, set(found))]
+    return [(mul, {mul}) for mul in found]
 
 
 class Arrangement(nn.Module):
@@ -87,32 +83,38 @@ class Arrangement(nn.Module):
 
     Copy a of a block, where the block has more multiplicity than its group has channels, stands at
     ``start[block] + a d``, d its number of components.
+
+    Args:
+        blocks: Multiplicity and number of components of each block.
+        parts: Channels and blocks of each group. No block is in two.
     """
 
-    def __init__(self, irreps: Any, parts: list[tuple[int, list[int]]]) -> None:
+    def __init__(self, blocks: Sequence[Block], parts: list[tuple[int, list[int]]]) -> None:
         super().__init__()
-        self.group: dict[int, int] = {}
         self.start: dict[int, int] = {}
         self.shapes: list[tuple[int, int]] = []
-        slices, order = irreps.slices(), []
-        for number, (channels, blocks) in enumerate(parts):
+        places = torch.arange(sum(mul * d for mul, d in blocks))
+        slices, order = places.split([mul * d for mul, d in blocks]), []
+        for channels, members in parts:
             size = 0
-            for block in blocks:
-                mul, d = irreps[block].mul, irreps[block].ir.dim
-                self.group[block], self.start[block] = number, size
+            for block in members:
+                mul, d = blocks[block]
+                self.start[block] = size
                 size += mul // channels * d
-                own = torch.arange(slices[block].start, slices[block].stop)
-                order.append(own.view(-1, channels, d).mT.flatten())
+                order.append(slices[block].view(-1, channels, d).mT.flatten())
             self.shapes.append((size, channels))
-        left = [torch.arange(s.start, s.stop) for b, s in enumerate(slices) if b not in self.group]
+        left = [part for block, part in enumerate(slices) if block not in self.start]
         self.left = sum(len(part) for part in left)
-        self.permutation = Permutation(torch.cat([*order, *left, torch.empty(0)]).long())
+        self.permutation = Permutation(torch.cat([*order, *left, places[:0]]))
 
     def split(self, x: Tensor) -> list[Tensor]:  # (n, dim) -> (n, i, c) each
         """Take apart; blocks of no group are left out."""
         sizes = [i * c for i, c in self.shapes]
         parts = self.permutation(x).split([*sizes, self.left], -1)
-        return [p.unflatten(-1, s) for p, s in zip(parts[:-1], self.shapes, strict=True)]
+        return [
+            part.unflatten(-1, shape).contiguous()
+            for part, shape in zip(parts[:-1], self.shapes, strict=True)
+        ]
 
     def join(self, parts: list[Tensor], like: Tensor, n: int) -> Tensor:  # (n, i, c) -> (n, dim)
         """Put together; blocks of no group are zero."""

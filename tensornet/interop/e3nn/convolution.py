@@ -5,89 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tensornet import _check
-from tensornet.interop.e3nn.arrangement import Arrangement, Permutation, groups
-from tensornet.interop.e3nn.coupling import Table, spread
+from tensornet.interop.e3nn.arrangement import Permutation
 from tensornet.interop.e3nn.instructions import ProductError, Program, of_module, program
-from tensornet.kernels import edge_convolution
-
-
-class PathConvolution(nn.Module):
-    """Instructions of mode ``uvu``: one call of the kernel per group of multiplicities."""
-
-    def __init__(self, made: Program) -> None:
-        super().__init__()
-        paths = [n for n, ins in enumerate(made.instructions) if 0 not in ins.path_shape]
-        sides = [(made.instructions[n].i_in1, made.instructions[n].i_out) for n in paths]
-        parts = groups((one, made.irreps_in1[one].mul) for one, _ in sides)
-        outs = [(c, sorted({o for i, o in sides if i in blocks})) for c, blocks in parts]
-        self.inside = Arrangement(made.irreps_in1, parts)
-        self.outside = Arrangement(made.irreps_out, outs)
-        self.tables = nn.ModuleList()
-        self.n_paths: list[int] = []  # with weights
-        self.has_plain: list[bool] = []  # paths without
-        order: list[Tensor] = []
-        for channels, blocks in parts:
-            mine = [n for n in paths if made.instructions[n].i_in1 in blocks]
-            order += self._group(made, mine, channels)
-        self.weights = Permutation(torch.cat([*order, torch.empty(0)]).long())
-
-    def _group(self, made: Program, mine: list[int], channels: int) -> list[Tensor]:
-        """Add a group of instructions; give the places of its weights."""
-        slices, offsets = made.irreps_in2.slices(), made.offsets()
-        order, blocks, n_paths = [], [], 0
-        weighted = [made.instructions[n] for n in mine if made.instructions[n].has_weight]
-        total = sum(ins.path_shape[0] // channels * ins.path_shape[1] for ins in weighted)
-        for n in mine:
-            ins = made.instructions[n]
-            one, two, three = made.degrees(ins)
-            copies, mul_2 = ins.path_shape[0] // channels, ins.path_shape[1]
-            a, v = np.divmod(np.arange(copies * mul_2), mul_2)
-            path = n_paths + a * mul_2 + v if ins.has_weight else np.full_like(a, total)
-            places = (
-                self.inside.start[ins.i_in1] + a * (2 * one + 1),
-                slices[ins.i_in2].start + v * (2 * two + 1),
-                self.outside.start[ins.i_out] + a * (2 * three + 1),
-                path,
-            )
-            blocks.append(spread((one, two, three), ins.path_weight, places))
-            if ins.has_weight:
-                own = offsets[n] + torch.arange(copies * channels * mul_2)
-                order.append(own.view(copies, channels, mul_2).mT.flatten())
-                n_paths += copies * mul_2
-        self.n_paths.append(total)
-        self.has_plain.append(len(weighted) < len(mine))
-        self.tables.append(Table(blocks))
-        return order
-
-    def forward(
-        self,
-        x: Tensor,  # (n, dim1)
-        y: Tensor,  # (e, dim2)
-        w: Tensor,  # (e, weights)
-        sender: Tensor,  # (e,)
-        receiver: Tensor,  # (e,)
-        v: int,
-    ) -> Tensor:  # (v, dim)
-        """Multiply and sum."""
-        parts = self.inside.split(x)
-        sizes = [n * c for n, (_, c) in zip(self.n_paths, self.inside.shapes, strict=True)]
-        weights = self.weights(w).split(sizes, 1) if sizes else ()
-        sums = []
-        for part, own, table, plain, n, (k, c) in zip(
-            parts, weights, self.tables, self.has_plain, self.n_paths, self.outside.shapes,
-            strict=True,
-        ):  # fmt: skip
-            own = own.unflatten(1, (n, c))
-            if plain:
-                own = torch.cat([own, own.new_ones(len(own), 1, c)], 1)
-            at = table.at_i, table.at_j, table.at_k, table.at_p, table.values(x.dtype)
-            sums.append(edge_convolution(part, y, own, sender, receiver, *at, v, k))
-        return self.outside.join(sums, x, v)
+from tensornet.interop.e3nn.paths import blocks, seen
+from tensornet.interop.e3nn.product import of_program
+from tensornet.interop.e3nn.weighted import OneToMany
 
 
 class TensorProductConv(nn.Module):
@@ -101,8 +27,8 @@ class TensorProductConv(nn.Module):
         irreps_in1: Irreps of the features, as e3nn's `Irreps` or a string.
         irreps_in2: Irreps of the harmonics.
         irreps_out: Irreps of the result.
-        instructions: Tuples ``(i_1, i_2, i_out, mode, train[, path_weight])``, as in e3nn. Mode
-            ``"uvu"`` is fused.
+        instructions: Tuples ``(i_1, i_2, i_out, mode, train[, path_weight])``, as in e3nn.
+            Fused where all modes are ``"uvu"``; else `TensorProduct` and ``index_add``.
         in1_var: Variance of each block of the features, one by default.
         in2_var: Variance of each block of the harmonics.
         out_var: Variance wanted of each block of the result.
@@ -154,10 +80,19 @@ class TensorProductConv(nn.Module):
         self.irreps_in1, self.irreps_in2 = made.irreps_in1, made.irreps_in2
         self.irreps_out, self.instructions = made.irreps_out, list(made.instructions)
         self.weight_numel = made.weight_numel
-        modes = {ins.connection_mode for ins in made.instructions}
-        if modes - {"uvu"}:
-            raise ProductError(f"only uvu so far, not {modes}")
-        self.product = PathConvolution(made)
+        paths = [
+            seen(made, n, offset)
+            for n, (ins, offset) in enumerate(zip(made.instructions, made.offsets(), strict=True))
+            if 0 not in ins.path_shape
+        ]
+        self.fused = all(ins.connection_mode == "uvu" for ins in made.instructions)
+        if self.fused:
+            sides = blocks(made.irreps_in1), blocks(made.irreps_in2), blocks(made.irreps_out)
+            self.product: Any = OneToMany(paths, *sides)
+            places = torch.cat([*self.product.order, torch.empty(0)]).long()
+            self.arranged = Permutation(places)
+        else:
+            self.product = of_program(made, internal=False, shared=False)
 
     @classmethod
     def from_product(cls, product: Any) -> Self:
@@ -218,7 +153,7 @@ class TensorProductConv(nn.Module):
                 f"`{name}(edge_index=...)` must hold torch.int64 or torch.int32. "
                 f"Got {edge_index.dtype}."
             )
-        dims = self.irreps_in1.dim, self.irreps_in2.dim, self.weight_numel
+        dims = self.irreps_in1.dim, self.irreps_in2.dim, self.weight_numel, self.irreps_out.dim
         _check.shapes(
             name, x=(x, f"n {dims[0]}"), edge_index=(edge_index, "2 e"),
             sh=(sh, f"e {dims[1]}"), weight=(weight, f"e {dims[2]}"),
@@ -226,15 +161,29 @@ class TensorProductConv(nn.Module):
         n = x.shape[0] if n_receivers is None else n_receivers
         _check.at_least(name, 0, n_receivers=n)
         sender, receiver = edge_index.long()
+        if min(x.shape[0], n) == 0 and self._outside(edge_index, x.shape[0], n):
+            raise IndexError(self._outside(edge_index, x.shape[0], n))
         try:
-            out: Tensor = self.product(x, sh, weight, sender, receiver, n)
-        except IndexError as error:
-            raise IndexError(self._range(edge_index, x.shape[0], n)) from error
-        return out
+            if self.fused:
+                w = self.arranged(weight)
+                out: Tensor = self.product(x, sh, w, sender, receiver, n)
+                return out
+            products: Tensor = self.product(x.index_select(0, sender), sh, weight)
+            zeros: Tensor = products.new_zeros(n, dims[3])
+            return zeros.index_add(0, receiver, products)
+        except (IndexError, RuntimeError) as error:
+            if self._outside(edge_index, x.shape[0], n):
+                raise IndexError(self._outside(edge_index, x.shape[0], n)) from error
+            raise
 
     @staticmethod
-    def _range(edge_index: Tensor, n_senders: int, n_receivers: int) -> str:
+    def _outside(edge_index: Tensor, n_senders: int, n_receivers: int) -> str:
+        """Say which indices are out of range, if any."""
+        if edge_index.is_cuda or not edge_index.numel():
+            return ""
         low, high = (t.tolist() for t in edge_index.aminmax(dim=1))
+        if min(low) >= 0 and high[0] < n_senders and high[1] < n_receivers:
+            return ""
         return (
             f"`TensorProductConv(edge_index=...)` must have senders from 0 to {n_senders - 1} and "
             f"receivers from 0 to {n_receivers - 1}. Got {low[0]} to {high[0]} and {low[1]} to "

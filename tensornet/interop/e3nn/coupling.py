@@ -28,7 +28,7 @@ class Table(nn.Module):
     so that a module made single and then double again is exact.
     """
 
-    def __init__(self, blocks: list[tuple[NDArray[np.int64], NDArray[np.float64]]]) -> None:
+    def __init__(self, blocks: list[tuple[Index, NDArray[np.float64]]]) -> None:
         super().__init__()
         columns = [b[0] for b in blocks] or [np.empty((4, 0), np.int64)]
         values = [b[1] for b in blocks] or [np.empty(0)]
@@ -49,10 +49,23 @@ class Table(nn.Module):
 
 
 def spread(
-    degrees: tuple[int, int, int], factor: float, places: tuple[Index, Index, Index, Index]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Put the coupling of three degrees at every place ``(first i, first j, first k, path)``."""
+    degrees: tuple[int, int, int],
+    factor: float,
+    places: tuple[Index, Index, Index, Index],
+    stride: int = 1,
+) -> tuple[Index, NDArray[np.float64]]:
+    """Put the coupling of three degrees at every place.
+
+    Args:
+        degrees: Of the two inputs and the output.
+        factor: Factor of the values.
+        places: First component of both inputs and of the output, and path, one number per place.
+        stride: Steps between the components of the output.
+
+    Returns:
+        Components of the three sides and paths, (4, t), and values.
+    """
     i, j, k, values = terms(*degrees)
-    components = i, j, k, np.zeros_like(i)
+    components = i, j, k * stride, np.zeros_like(i)
     rows = [np.add.outer(a, b).ravel() for a, b in zip(places, components, strict=True)]
     return np.stack(rows), np.tile(factor * values, len(places[0]))

@@ -10,7 +10,7 @@ import torch
 
 # e3nn 0.4 stores slices in a file it reads at import; torch asks for leave since 2.6.
 with torch.serialization.safe_globals([slice]):
-    from e3nn.o3 import Irreps
+    from e3nn.o3 import Irreps as Irreps
 
 MODES = ("uvw", "uvu", "uvv", "uuw", "uuu", "uvuv", "uvu<v", "u<vw")
 _EQUAL = {  # multiplicities that must be equal: 1, 2 and o, or what they make

@@ -1,0 +1,362 @@
+"""e3nn's product of irreps with parametrised paths, run by kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tensornet import _check
+from tensornet.interop.e3nn.arrangement import Block, Permutation
+from tensornet.interop.e3nn.instructions import (
+    ProductError,
+    Program,
+    of_module,
+    program,
+)
+from tensornet.interop.e3nn.mixed import Mixed
+from tensornet.interop.e3nn.paths import Path, blocks, seen
+from tensornet.interop.e3nn.weighted import OneToMany, OneToOne
+
+Stage = OneToMany | OneToOne | Mixed
+Weights = Tensor | Sequence[Tensor] | None
+
+
+class TensorProduct(nn.Module):
+    """A bilinear map of irreps with paths that may have weights: `e3nn.o3.TensorProduct`, faster.
+
+    Signature, normalisations, order of weights, `state_dict` and results are e3nn's; what runs are
+    our kernels. Paths where each channel of one side meets one number of the other (``uvu``,
+    ``uvv``, ``uvuv``) and channelwise paths (``uuu``, ``uvu<v``) are one kernel each, weights
+    included; where weights mix channels (``uvw``, ``uuw``, ``u<vw``) a kernel computes the paths
+    and one matrix product per block of the output mixes them.
+
+    Args:
+        irreps_in1: Irreps of the first input, as e3nn's `Irreps` or a string.
+        irreps_in2: Irreps of the second input.
+        irreps_out: Irreps of the output.
+        instructions: Tuples ``(i_1, i_2, i_out, mode, train[, path_weight])``: which blocks meet,
+            how multiplicities do, whether the path has weights, and a factor of its variance.
+        in1_var: Variance of each block of the first input, one by default.
+        in2_var: Variance of each block of the second input.
+        out_var: Variance wanted of each block of the output.
+        irrep_normalization: ``"component"`` (the default), ``"norm"`` or ``"none"``.
+        path_normalization: ``"element"`` (the default), ``"path"`` or ``"none"``.
+        internal_weights: Whether the module holds its weights; by default where they are shared.
+        shared_weights: Whether all rows have the same weights, the default.
+        compile_left_right: Taken and not used: nothing is compiled per product.
+        compile_right: Taken and not used: `right` is always there.
+        normalization: Old name of `irrep_normalization`.
+        _specialized_code: Taken and not used.
+        _optimize_einsums: Taken and not used.
+
+    Raises:
+        ValueError: If an instruction breaks parity, the triangle rule or multiplicities, or a
+            variance or normalisation is wrong; it is an `AssertionError` too, as in e3nn.
+        IndexError: If an instruction names a block that is not there.
+
+    Derivatives:
+        Any order, in both inputs and the weights.
+
+    References:
+        Geiger & Smidt, e3nn: Euclidean neural networks (2022), section 3.4.
+
+    Examples:
+        >>> dot = TensorProduct("4x1o", "4x1o", "4x0e", [(0, 0, 0, "uuu", False)])
+        >>> dot
+        TensorProduct(4x1o x 4x1o -> 4x0e | 4 paths | 0 weights)
+        >>> dot(torch.ones(12), torch.ones(12))  # over the square root of 3
+        tensor([1.7321, 1.7321, 1.7321, 1.7321])
+    """
+
+    def __init__(
+        self,
+        irreps_in1: Any,
+        irreps_in2: Any,
+        irreps_out: Any,
+        instructions: Iterable[Sequence[Any]],
+        in1_var: Sequence[float] | Tensor | None = None,
+        in2_var: Sequence[float] | Tensor | None = None,
+        out_var: Sequence[float] | Tensor | None = None,
+        irrep_normalization: str | None = None,
+        path_normalization: str | None = None,
+        internal_weights: bool | None = None,
+        shared_weights: bool | None = None,
+        compile_left_right: bool = True,
+        compile_right: bool = False,
+        normalization: str | None = None,
+        _specialized_code: bool | None = None,
+        _optimize_einsums: bool | None = None,
+    ) -> None:
+        super().__init__()
+        made = program(
+            type(self).__name__, irreps_in1, irreps_in2, irreps_out, instructions, in1_var,
+            in2_var, out_var, irrep_normalization, path_normalization, normalization,
+        )  # fmt: skip
+        self._build(made, internal_weights, shared_weights)
+
+    def _build(self, made: Program, internal: bool | None, shared: bool | None) -> None:
+        name = type(self).__name__
+        if shared is False and internal is None:
+            internal = False
+        shared = True if shared is None else shared
+        if internal is None:
+            internal = shared and any(ins.has_weight for ins in made.instructions)
+        if internal and not shared:
+            raise ProductError(
+                f"`{name}(internal_weights=...)` must be False where `shared_weights` is. Got True."
+            )
+        self.irreps_in1, self.irreps_in2 = made.irreps_in1, made.irreps_in2
+        self.irreps_out, self.instructions = made.irreps_out, list(made.instructions)
+        self.internal_weights, self.shared_weights = internal, shared
+        self.weight_numel = made.weight_numel
+        found = stages(made)
+        self.turned = [turned for turned, _ in found]
+        self.stages: Any = nn.ModuleList(stage for _, stage in found)
+        places = [part for _, stage in found for part in stage.order]
+        self.arranged = Permutation(torch.cat([*places, torch.empty(0)]).long())
+        if internal and self.weight_numel > 0:
+            self.weight = nn.Parameter(torch.randn(self.weight_numel))
+        else:
+            self.register_buffer("weight", torch.empty(0))
+        reached = {
+            ins.i_out
+            for ins in made.instructions
+            if ins.path_weight != 0 and 0 not in ins.path_shape
+        }
+        mask = [
+            torch.full((mul * ir.dim,), float(i in reached))
+            for i, (mul, ir) in enumerate(made.irreps_out)
+        ]
+        self.register_buffer("output_mask", torch.cat([*mask, torch.empty(0)]))
+
+    @classmethod
+    def from_product(cls, product: Any) -> TensorProduct:
+        """Make the same product from one of e3nn, weights included.
+
+        Args:
+            product: An `e3nn.o3.TensorProduct` or a class derived from it.
+
+        Returns:
+            A product with its irreps, paths, factors, weights, dtype and device.
+
+        Examples:
+            >>> from e3nn import o3
+            >>> TensorProduct.from_product(o3.FullyConnectedTensorProduct("2x0e", "1o", "3x1o"))
+            TensorProduct(2x0e x 1x1o -> 3x1o | 6 paths | 6 weights)
+        """
+        made = of_program(
+            of_module(product), internal=product.internal_weights, shared=product.shared_weights
+        )
+        made.train(product.training)
+        made.to(product.output_mask)
+        if product.internal_weights and made.weight_numel:
+            made.weight = nn.Parameter(
+                product.weight.detach().clone(), requires_grad=product.weight.requires_grad
+            )
+        return made
+
+    def forward(
+        self,
+        x: Tensor,  # (..., dim1)
+        y: Tensor,  # (..., dim2)
+        weight: Weights = None,  # (weight_numel,) or (..., weight_numel)
+    ) -> Tensor:  # (..., dim_out)
+        """Multiply.
+
+        Args:
+            x: First input; batches of all three are broadcast.
+            y: Second input.
+            weight: Weights, or a list of one tensor per instruction that has them; by default
+                those of the module.
+
+        Returns:
+            The product.
+
+        Raises:
+            TypeError: If dtypes differ.
+            ValueError: If a shape is wrong.
+            RuntimeError: If weights are missing.
+        """
+        name = type(self).__name__
+        given = self._weights(weight)
+        _check.one_kind(name, x=x, y=y, **({"weight": given} if self.weight_numel else {}))
+        _check.shapes(name, x=(x, f"... {self.irreps_in1.dim}"))
+        _check.shapes(name, y=(y, f"... {self.irreps_in2.dim}"))
+        own = self.weight_numel > 0 and not self.shared_weights
+        batches = [x.shape[:-1], y.shape[:-1], *([given.shape[:-1]] if own else [])]
+        try:
+            batch = torch.broadcast_shapes(*batches)
+        except RuntimeError as error:
+            raise ProductError(
+                f"`{name}(x, y, weight)` must have batches that broadcast. "
+                f"Got {', '.join(str(tuple(b)) for b in batches)}."
+            ) from error
+        n = math.prod(batch)
+        one, two = (t.expand(*batch, t.shape[-1]).reshape(n, t.shape[-1]) for t in (x, y))
+        weights = given.expand(*batch, -1).reshape(n, given.shape[-1]) if own else given[None]
+        sizes = [stage.n_weights for stage in self.stages]
+        total: Tensor | None = None
+        for stage, turned, w in zip(
+            self.stages, self.turned, self.arranged(weights).split(sizes, 1) if sizes else (),
+            strict=True,
+        ):  # fmt: skip
+            part = stage.rows(two, one, w) if turned else stage.rows(one, two, w)
+            total = part if total is None else total + part
+        if total is None:
+            total = x.new_zeros(n, self.irreps_out.dim)
+        out: Tensor = total.view(*batch, self.irreps_out.dim)
+        return out
+
+    def right(self, y: Tensor, weight: Weights = None) -> Tensor:  # (..., dim2)
+        """Give the linear map of the first input to the product.
+
+        Args:
+            y: Second input.
+            weight: As in `forward`.
+
+        Returns:
+            ``b (..., dim1, dim_out)``, so that the product is the sum over i of x_i b_ik.
+
+        Raises:
+            ValueError: If a shape is wrong.
+            RuntimeError: If weights are missing.
+        """
+        _check.shapes(f"{type(self).__name__}.right", y=(y, f"... {self.irreps_in2.dim}"))
+        given = self._weights(weight)
+        if not self.shared_weights and self.weight_numel:
+            given = given[..., None, :]
+        basis = torch.eye(self.irreps_in1.dim, dtype=y.dtype, device=y.device)
+        out: Tensor = self(basis, y[..., None, :], given if self.weight_numel else None)
+        return out
+
+    def _weights(self, weight: Weights) -> Tensor:
+        """Take weights in one tensor, or say what they must be."""
+        name = type(self).__name__
+        if weight is None:
+            if self.weight_numel and not self.internal_weights:
+                raise RuntimeError(
+                    f"`{name}(weight=...)` must be given: the product has no weights of its own, "
+                    f"and needs {self.weight_numel}. Got none."
+                )
+            own: Tensor = self.weight
+            return own
+        if not isinstance(weight, Tensor):
+            shapes = [ins.path_shape for ins in self.instructions if ins.has_weight]
+            flat = [w.flatten(w.ndim - len(s)) for w, s in zip(weight, shapes, strict=True)]
+            weight = torch.cat(flat, -1) if flat else self.weight
+        n = self.weight_numel
+        good = weight.shape == (n,) if self.shared_weights else weight.shape[-1:] == (n,)
+        if n and (not good or (not self.shared_weights and weight.ndim < 2)):
+            want = f"({n},)" if self.shared_weights else f"(..., {n}), with a batch"
+            raise ProductError(
+                f"`{name}(weight=...)` must have shape {want}. Got {tuple(weight.shape)}."
+            )
+        return weight if n else weight.flatten()[:0]
+
+    def weight_view_for_instruction(
+        self, instruction: int, weight: Tensor | None = None
+    ) -> Tensor:  # (..., *path_shape)
+        """Give a view of the weights of one instruction.
+
+        Args:
+            instruction: Its number.
+            weight: As in `forward`; by default those of the module.
+
+        Returns:
+            A view of the weights.
+
+        Raises:
+            ValueError: If the instruction has no weights.
+        """
+        for n, _, view in self.weight_views(weight, yield_instruction=True):
+            if n == instruction:
+                found: Tensor = view
+                return found
+        raise ValueError(
+            f"`{type(self).__name__}.weight_view_for_instruction(instruction=...)` must name an "
+            f"instruction with weights. Got {instruction}."
+        )
+
+    def weight_views(
+        self, weight: Tensor | None = None, yield_instruction: bool = False
+    ) -> Iterator[Any]:
+        """Give a view of the weights of each instruction that has them.
+
+        Args:
+            weight: As in `forward`; by default those of the module.
+            yield_instruction: Whether to give ``(number, instruction, view)``.
+
+        Yields:
+            Views, in the order of the instructions.
+        """
+        flat, at = self._weights(weight), 0
+        for n, ins in enumerate(self.instructions):
+            if ins.has_weight:
+                size = math.prod(ins.path_shape)
+                view = flat.narrow(-1, at, size).view(*flat.shape[:-1], *ins.path_shape)
+                at += size
+                yield (n, ins, view) if yield_instruction else view
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Leave out the constants that e3nn stores with its generated code."""
+        for key in [key for key in state_dict if key.startswith(f"{prefix}_compiled_main")]:
+            state_dict.pop(key)  # type: ignore[attr-defined]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __repr__(self) -> str:
+        n_paths = sum(math.prod(ins.path_shape) for ins in self.instructions)
+        sides = (self.irreps_in1, self.irreps_in2, self.irreps_out)
+        one, two, three = (side.simplify() for side in sides)
+        name = type(self).__name__
+        return f"{name}({one} x {two} -> {three} | {n_paths} paths | {self.weight_numel} weights)"
+
+
+def of_program(made: Program, *, internal: bool, shared: bool) -> TensorProduct:
+    """Make a product whose paths have their factors."""
+    product = TensorProduct.__new__(TensorProduct)
+    nn.Module.__init__(product)
+    product._build(made, internal, shared)
+    return product
+
+
+def stages(made: Program) -> list[tuple[bool, Stage]]:
+    """Sort instructions by what computes them; say of each whether the inputs are exchanged."""
+    one, two, out = (blocks(s) for s in (made.irreps_in1, made.irreps_in2, made.irreps_out))
+    sorted_in: list[tuple[str, bool, dict[int, Block], list[Path]]] = []
+    for n, (ins, offset) in enumerate(zip(made.instructions, made.offsets(), strict=True)):
+        if 0 in ins.path_shape or out[ins.i_out][0] == 0:
+            continue
+        path = seen(made, n, offset)
+        family = _FAMILY[ins.connection_mode]
+        shape = (path.mul, path.others * out[ins.i_out][1]) if path.outer else out[ins.i_out]
+        for kind, turned, shapes, paths in sorted_in:
+            if (kind, turned) == (family, path.turned) and shapes.get(path.out, shape) == shape:
+                shapes[path.out] = shape
+                paths.append(path)
+                break
+        else:
+            sorted_in.append((family, path.turned, {path.out: shape}, [path]))
+    found: list[tuple[bool, Stage]] = []
+    for family, turned, shapes, paths in sorted_in:
+        sides = (two, one) if turned else (one, two)
+        results = [shapes.get(block, shape) for block, shape in enumerate(out)]
+        stage: Stage
+        if family == "one to many":
+            stage = OneToMany(paths, *sides, results)
+        elif family.startswith("one to one"):
+            stage = OneToOne(paths, *sides, results, pairs=family.endswith("pairs"))
+        else:
+            stage = Mixed(paths, *sides, results, family.removeprefix("mixed "))
+        found.append((turned, stage))
+    return found
+
+
+_FAMILY = {
+    "uvu": "one to many", "uvv": "one to many", "uvuv": "one to many",
+    "uuu": "one to one", "uvu<v": "one to one pairs",
+    "uvw": "mixed many", "uuw": "mixed one", "u<vw": "mixed pairs",
+}  # fmt: skip
