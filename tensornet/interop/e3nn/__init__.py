@@ -1,4 +1,14 @@
 """e3nn's products: its signatures, normalisations, weight order and results, by our kernels."""
 
 from tensornet.interop.e3nn.convolution import TensorProductConv as TensorProductConv
+from tensornet.interop.e3nn.harmonics import SphericalHarmonics as SphericalHarmonics
+from tensornet.interop.e3nn.harmonics import spherical_harmonics as spherical_harmonics
+from tensornet.interop.e3nn.layout import from_e3nn as from_e3nn
+from tensornet.interop.e3nn.layout import to_e3nn as to_e3nn
 from tensornet.interop.e3nn.product import TensorProduct as TensorProduct
+from tensornet.interop.e3nn.special import ElementwiseTensorProduct as ElementwiseTensorProduct
+from tensornet.interop.e3nn.special import FullTensorProduct as FullTensorProduct
+from tensornet.interop.e3nn.special import (
+    FullyConnectedTensorProduct as FullyConnectedTensorProduct,
+)
+from tensornet.interop.e3nn.special import TensorSquare as TensorSquare

@@ -10,6 +10,7 @@ import torch
 
 # e3nn 0.4 stores slices in a file it reads at import; torch asks for leave since 2.6.
 with torch.serialization.safe_globals([slice]):
+    from e3nn.o3 import Irrep as Irrep
     from e3nn.o3 import Irreps as Irreps
 
 MODES = ("uvw", "uvu", "uvv", "uuw", "uuu", "uvuv", "uvu<v", "u<vw")
