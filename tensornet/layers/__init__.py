@@ -7,6 +7,7 @@ from tensornet.layers.attention import RadialMLP as RadialMLP
 from tensornet.layers.attention import smooth_attention as smooth_attention
 from tensornet.layers.attention import smooth_leaky_relu as smooth_leaky_relu
 from tensornet.layers.attention import sum_to_receivers as sum_to_receivers
+from tensornet.layers.contraction import SymmetricContraction as SymmetricContraction
 from tensornet.layers.convolution import EdgeConvolution as EdgeConvolution
 from tensornet.layers.energy import ZBL as ZBL
 from tensornet.layers.energy import BindingShift as BindingShift

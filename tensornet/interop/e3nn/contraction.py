@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tensornet import _check
 from tensornet.interop.e3nn.arrangement import Permutation
 from tensornet.kernels import symmetric_polynomial
+from tensornet.layers.contraction import Recent, present
 
 _NAME = "fast_symmetric_contraction"
 
@@ -20,8 +21,8 @@ class FastSymmetricContraction(nn.Module):
 
     For one element and channel the contraction is a polynomial in the components of the features,
     of which few monomials survive. Their coefficients, the couplings times the weights, are made
-    for the elements at hand and kept as long as neither these nor the weights change, where no
-    gradient in the weights is asked for.
+    for the elements at hand and, where no gradient in the weights is asked for, remembered as long
+    as neither these nor the weights change.
 
     Args:
         module: A ``mace.modules.symmetric_contraction.SymmetricContraction``. Its contractions
@@ -69,7 +70,7 @@ class FastSymmetricContraction(nn.Module):
         self.turn = Permutation(columns.view(self.channels, self.components).T.flatten())
         self.back = Permutation(order)
         self.train(module.training)
-        self._kept: tuple[Tensor, list[Tensor], Tensor] | None = None
+        self._recent = Recent()
 
     def forward(
         self,
@@ -116,27 +117,10 @@ class FastSymmetricContraction(nn.Module):
         if y.requires_grad or not bool(one_hot):
             mixed = torch.einsum("ns,stc->ntc", y, self._coefficients(self._weights()))
             return mixed, torch.arange(n, device=y.device)
-        found, places = torch.unique(species, return_inverse=True)
         weights = self._weights()
-        if len(found) < self.n_elements:
-            weights = [w.index_select(0, found) for w in weights]
-        if torch.is_grad_enabled() and any(w.requires_grad for w in weights):
-            return self._coefficients(weights), places
-        return self._remembered(found, weights), places
-
-    def _remembered(self, found: Tensor, weights: list[Tensor]) -> Tensor:
-        """The coefficients of last time, if elements and weights are the same."""
-        if found.device.type != "cpu" or torch.is_inference_mode_enabled():
-            return self._coefficients(weights)  # comparing would wait for the GPU
-        if self._kept is not None:
-            elements, old, coefficients = self._kept
-            pairs = zip([found, *weights], [elements, *old], strict=True)
-            if all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs):
-                return coefficients
-        with torch.no_grad():
-            coefficients = self._coefficients(weights)
-            self._kept = found, [w.detach().clone() for w in weights], coefficients
-        return coefficients
+        if n:
+            species, *weights = present(type(self).__name__, species, *weights)
+        return self._recent(lambda *w: self._coefficients(list(w)), *weights), species
 
     def _weights(self) -> list[Tensor]:
         """The weights of each table: those of one degree of one contraction."""
