@@ -1,0 +1,248 @@
+"""Vector code of the grid: a few rows times one vector of functions, sums in registers.
+
+Arrays are flat, and a vector holds one number of as many functions as it has lanes.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from tensornet.kernels._tile import Vectors
+from tensornet.kernels.grid.tables import HIGH, TALL, WIDE
+
+_INT32 = ir.IntType(32)
+
+
+class _Code:
+    """What an emitter needs: the builder, vectors, and the arguments by name."""
+
+    def __init__(self, context: Any, b: Any, signature: Any, names: str, args: Any) -> None:
+        self.b = b
+        self.at: dict[str, Any] = {}
+        for name, kind, value in zip(names.split(), signature.args, args, strict=True):
+            whole = isinstance(kind, types.Integer)
+            self.at[name] = value if whole else context.make_array(kind)(context, b, value).data
+            if not whole and isinstance(kind.dtype, types.Float):
+                number = kind.dtype
+        self.simd = Vectors(b, context.get_value_type(number), number.bitwidth)
+        self.int = next(a.type for n, a in self.at.items() if isinstance(a.type, ir.IntType))
+
+    def whole(self, name: str, index: Any) -> Any:
+        return self.b.load(self.b.gep(self.at[name], [index], source_etype=self.int))
+
+    def place(self, *terms: Any) -> Any:
+        """A sum of names, whole numbers and values."""
+        total = self.int(0)
+        for term in terms:
+            value = self.at[term] if isinstance(term, str) else term
+            total = self.b.add(total, self.int(value) if isinstance(value, int) else value)
+        return total
+
+    def times(self, x: Any, factor: Any) -> Any:
+        factor = self.at[factor] if isinstance(factor, str) else factor
+        return self.b.mul(x, self.int(factor) if isinstance(factor, int) else factor)
+
+    def load(self, name: str, *terms: Any) -> Any:
+        return self.simd.load(self.at[name], self.place(*terms))
+
+    def every(self, name: str, *terms: Any) -> Any:
+        return self.simd.every(self.at[name], self.place(*terms))
+
+    def store(self, value: Any, name: str, *terms: Any) -> None:
+        self.simd.store(value, self.at[name], self.place(*terms))
+
+    def sums(self, n: int) -> list[Any]:
+        zero = self.simd.constant(0.0)
+        return [cgutils.alloca_once_value(self.b, zero) for _ in range(n)]
+
+    def add_to(self, variable: Any, x: Any, y: Any) -> None:
+        self.b.store(self.simd.multiply_add(x, y, self.b.load(variable)), variable)
+
+
+def _by_rows(code: _Code, emit: Callable[..., None], most: int) -> None:
+    """The code for the number of rows that is asked for, one to `most`."""
+    b = code.b
+    end = b.append_basic_block("end")
+    switch = b.switch(code.at["rows"], end)
+    for rows in range(1, most + 1):
+        block = b.append_basic_block("rows")
+        switch.add_case(code.int(rows), block)
+        b.position_at_end(block)
+        emit(code, rows)
+        b.branch(end)
+    b.position_at_end(end)
+
+
+def _make(names: str, emit: Callable[..., None], *constants: Any) -> Any:
+    """An intrinsic of arrays and whole numbers, in the order of `names`; arrays have a bar."""
+    arrays = [name.endswith("|") for name in names.split()]
+
+    def make(typing: Any, *given: Any) -> Any:
+        kinds = [g if array else types.intp for g, array in zip(given, arrays, strict=True)]
+
+        def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            emit(_Code(context, b, signature, names.replace("|", ""), args), *constants)
+            return context.get_dummy_value()
+
+        return types.void(*kinds), code
+
+    words = ["typing", *names.replace("|", "").split()]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    make.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(word, kind) for word in words]
+    )
+    return intrinsic(make)
+
+
+def _rise(code: _Code, rows: int) -> None:
+    """Sum degrees of one order, at heights of both signs: even l - m is even in the height."""
+    b, at, lanes = code.b, code.at, code.simd.lanes
+    sums = [[code.sums(2) for _ in range(rows)] for _ in range(2)]  # parity, row, cosine or sine
+    with cgutils.for_range(b, at["pairs"]) as loop:
+        for parity, of_rows in enumerate(sums):
+            t = b.add(code.times(loop.index, 2), code.int(parity))
+            component = code.whole("whole", code.place("c0", t))
+            other = b.sub(component, code.times(at["m"], 2))
+            x = [code.load("x", "x0", code.times(c, code.simd.lanes)) for c in (component, other)]
+            for p, mine in enumerate(of_rows):
+                number = code.every("numbers", "u0", code.times(t, rows), p)
+                for value, variable in zip(x, mine, strict=True):
+                    code.add_to(variable, number, value)
+    for p, (even, odd) in enumerate(zip(*sums, strict=True)):
+        for slot, e, o in zip(("cos", "sin"), even, odd, strict=True):
+            one, other = b.load(e), b.load(o)
+            down = code.times(code.int(p), "step")
+            column = code.times(at[slot], lanes)
+            code.store(b.fadd(one, other), "f", "f0", down, column)
+            code.store(b.fsub(one, other), "f", b.sub(code.place("mirror", column), down))
+
+
+def _ring(code: _Code, rows: int) -> None:
+    """Sum orders at longitudes p, -p, pi - p and pi + p."""
+    b, lanes = code.b, code.simd.lanes
+    parts = []
+    first = code.int(0)
+    for pairs in ("cosines", "sines"):
+        sums = [code.sums(rows) for _ in range(2)]  # even and odd orders
+        with cgutils.for_range(b, code.at[pairs]) as loop:
+            for parity, mine in enumerate(sums):
+                slot = b.add(b.add(code.times(loop.index, 2), code.int(parity)), first)
+                x = code.load("f", "f0", code.times(slot, lanes))
+                for p, variable in enumerate(mine):
+                    number = code.every("numbers", "t0", code.times(slot, rows), p)
+                    code.add_to(variable, number, x)
+        first = code.times(code.at[pairs], 2)
+        even, odd = ([b.load(variable) for variable in mine] for mine in sums)
+        parts.append([(b.fadd(e, o), b.fsub(e, o)) for e, o in zip(even, odd, strict=True)])
+    for p, ((right, left), (high, low)) in enumerate(zip(*parts, strict=True)):
+        four = b.fadd(right, high), b.fsub(right, high), b.fsub(left, low), b.fadd(left, low)
+        for j, value in enumerate(four):
+            code.store(value, "v", "v0", (4 * p + j) * lanes)
+
+
+def _multiply(code: _Code, shared: int) -> None:
+    """Multiply values by others; sum them up with the signs of the four kinds of orders.
+
+    What is left is multiplied by cosines of even and odd orders, then by sines. Shared others are
+    one number for all lanes.
+    """
+    b, lanes = code.b, code.simd.lanes
+    read = code.every if shared else code.load
+    with cgutils.for_range(b, code.at["n"]) as loop:
+        quad = code.times(loop.index, 4 * lanes)
+        places = [code.place(quad, j * lanes) for j in range(4)]
+        one, two, three, four = (
+            b.fmul(code.load("v", place), read("w", "w0", place)) for place in places
+        )
+        right, high = b.fadd(one, two), b.fsub(one, two)
+        left, low = b.fadd(three, four), b.fsub(four, three)
+        kinds = b.fadd(right, left), b.fsub(right, left), b.fadd(high, low), b.fsub(high, low)
+        for kind, place in zip(kinds, places, strict=True):
+            code.store(kind, "v", place)
+
+
+def _back(code: _Code, rows: int) -> None:
+    """Sum longitudes for orders of one kind; on top of what is there, if `add` is one."""
+    b, at, lanes = code.b, code.at, code.simd.lanes
+    sums = code.sums(rows)
+    with b.if_then(b.icmp_signed("!=", at["add"], code.int(0))):
+        for p, variable in enumerate(sums):
+            b.store(code.load("g", "g0", 2 * p * lanes), variable)
+    with cgutils.for_range(b, at["n"]) as loop:
+        x = code.load("v", "v0", code.times(loop.index, 4 * lanes))
+        for p, variable in enumerate(sums):
+            code.add_to(variable, code.every("numbers", "b0", code.times(loop.index, rows), p), x)
+    for p, variable in enumerate(sums):
+        code.store(b.load(variable), "g", "g0", 2 * p * lanes)
+
+
+def _fold(code: _Code) -> None:
+    """Sums and differences of what stands at heights of both signs, in place."""
+    b, lanes = code.b, code.simd.lanes
+    with cgutils.for_range(b, code.at["n"]) as loop:
+        here = code.times(loop.index, lanes)
+        high, low = code.load("g", "up", here), code.load("g", "down", here)
+        code.store(b.fadd(high, low), "g", "up", here)
+        code.store(b.fsub(high, low), "g", "down", here)
+
+
+def _fall(code: _Code, rows: int) -> None:
+    """Sum heights for the degrees of one order and parity."""
+    b, at, lanes = code.b, code.at, code.simd.lanes
+    sums = [code.sums(2) for _ in range(rows)]
+    with cgutils.for_range(b, at["n"]) as loop:
+        ring = code.times(loop.index, "step")
+        x = [code.load("g", "g0", ring, code.times(at[slot], lanes)) for slot in ("cos", "sin")]
+        for p, mine in enumerate(sums):
+            number = code.every("numbers", "d0", code.times(loop.index, rows), p)
+            for value, variable in zip(x, mine, strict=True):
+                code.add_to(variable, number, value)
+    for p, mine in enumerate(sums):
+        component = code.whole("whole", code.place("c0", 2 * p))
+        other = b.sub(component, code.times(at["m"], 2))
+        for place, variable in zip((component, other), mine, strict=True):
+            code.store(b.load(variable), "o", code.times(place, lanes))
+
+
+def _turn(code: _Code) -> None:
+    """Transpose a square of numbers, as wide as a vector."""
+    lanes = code.simd.lanes
+    rows = [code.load("x", "x0", code.times(code.int(q), "xt")) for q in range(lanes)]
+    width = lanes // 2
+    while width:  # exchange blocks of this width across the diagonal
+        for q in range(lanes):
+            if not q & width:
+                one, two = rows[q], rows[q + width]
+                low = [r if not r & width else r - width + lanes for r in range(lanes)]
+                high = [r + width if not r & width else r + lanes for r in range(lanes)]
+                for to, order in ((q, low), (q + width, high)):
+                    mask = ir.Constant(ir.VectorType(_INT32, lanes), order)
+                    rows[to] = code.b.shuffle_vector(one, two, mask)
+        width //= 2
+    for i, row in enumerate(rows):
+        code.store(row, "o", "o0", code.times(code.int(i), "ot"))
+
+
+def _copy(code: _Code) -> None:
+    """Copy n vectors from equal steps to equal steps."""
+    with cgutils.for_range(code.b, code.at["n"]) as loop:
+        x = code.load("x", "x0", code.times(loop.index, "xt"))
+        code.store(x, "o", "o0", code.times(loop.index, "ot"))
+
+
+rise = _make(
+    "rows x| x0 whole| c0 pairs m numbers| u0 f| f0 mirror step cos sin", _by_rows, _rise, TALL
+)
+ring = _make("rows f| f0 cosines sines numbers| t0 v| v0", _by_rows, _ring, TALL)
+meet = _make("v| w| w0 n", _multiply, 0)
+join = _make("v| w| w0 n", _multiply, 1)
+back = _make("rows v| v0 n numbers| b0 g| g0 add", _by_rows, _back, HIGH)
+fold = _make("g| up down n", _fold)
+fall = _make("rows g| g0 step cos sin n numbers| d0 o| whole| c0 m", _by_rows, _fall, WIDE)
+turn = _make("x| x0 xt o| o0 ot", _turn)
+copy = _make("x| x0 xt o| o0 ot n", _copy)
