@@ -1,5 +1,8 @@
 """e3nn's products: its signatures, normalisations, weight order and results, by our kernels."""
 
+from tensornet.interop.e3nn.accelerate import accelerate as accelerate
+from tensornet.interop.e3nn.accelerate import acceleration as acceleration
+from tensornet.interop.e3nn.accelerate import restore as restore
 from tensornet.interop.e3nn.convolution import TensorProductConv as TensorProductConv
 from tensornet.interop.e3nn.harmonics import SphericalHarmonics as SphericalHarmonics
 from tensornet.interop.e3nn.harmonics import spherical_harmonics as spherical_harmonics
