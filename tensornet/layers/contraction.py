@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tensornet import _check
 from tensornet.kernels import symmetric_polynomial
-from tensornet.so3 import dim, wigner_3j
+from tensornet.so3 import degrees, dim, wigner_3j
 
 Array = NDArray[np.float64]
 Word = tuple[int, ...]
@@ -209,7 +209,8 @@ def _polynomials(
     """
     d = dim(l_max)
     words: list[Word] = [(i,) for i in range(d)]
-    found = {(l, (-1) ** l): np.eye(d)[None, l * l : (l + 1) ** 2] for l in range(l_max + 1)}
+    eye = np.eye(d)[None] / np.sqrt(2 * degrees(l_max).numpy() + 1)
+    found = {(l, (-1) ** l): eye[:, l * l : (l + 1) ** 2] for l in range(l_max + 1)}
     orders = [(words, found)]
     for order in range(2, correlation + 1):
         longer = list(combinations_with_replacement(range(d), order))
