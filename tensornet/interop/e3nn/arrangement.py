@@ -37,6 +37,8 @@ class _Permute(torch.autograd.Function):
 
 
 def _permute(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
+        return x.index_select(-1, index)
     done: Tensor = _Permute.apply(x, index, inverse)  # type: ignore[no-untyped-call]
     return done
 

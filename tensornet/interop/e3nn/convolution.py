@@ -79,7 +79,7 @@ class TensorProductConv(nn.Module):
     def _build(self, made: Program) -> None:
         self.irreps_in1, self.irreps_in2 = made.irreps_in1, made.irreps_in2
         self.irreps_out, self.instructions = made.irreps_out, list(made.instructions)
-        self.weight_numel = made.weight_numel
+        self.dims, self.weight_numel = made.dims, made.weight_numel
         paths = [
             seen(made, n, offset)
             for n, (ins, offset) in enumerate(zip(made.instructions, made.offsets(), strict=True))
@@ -153,10 +153,9 @@ class TensorProductConv(nn.Module):
                 f"`{name}(edge_index=...)` must hold torch.int64 or torch.int32. "
                 f"Got {edge_index.dtype}."
             )
-        dims = self.irreps_in1.dim, self.irreps_in2.dim, self.weight_numel, self.irreps_out.dim
         _check.shapes(
-            name, x=(x, f"n {dims[0]}"), edge_index=(edge_index, "2 e"),
-            sh=(sh, f"e {dims[1]}"), weight=(weight, f"e {dims[2]}"),
+            name, x=(x, f"n {self.dims[0]}"), edge_index=(edge_index, "2 e"),
+            sh=(sh, f"e {self.dims[1]}"), weight=(weight, f"e {self.weight_numel}"),
         )  # fmt: skip
         n = x.shape[0] if n_receivers is None else n_receivers
         _check.at_least(name, 0, n_receivers=n)
@@ -169,8 +168,7 @@ class TensorProductConv(nn.Module):
                 out: Tensor = self.product(x, sh, w, sender, receiver, n)
                 return out
             products: Tensor = self.product(x.index_select(0, sender), sh, weight)
-            zeros: Tensor = products.new_zeros(n, dims[3])
-            return zeros.index_add(0, receiver, products)
+            return products.new_zeros(n, self.dims[2]).index_add(0, receiver, products)
         except (IndexError, RuntimeError) as error:
             if self._outside(edge_index, x.shape[0], n):
                 raise IndexError(self._outside(edge_index, x.shape[0], n)) from error

@@ -69,6 +69,12 @@ class Program:
     instructions: tuple[Instruction, ...]
 
     @property
+    def dims(self) -> tuple[int, int, int]:
+        """Numbers in a row of the two inputs and the output."""
+        one, two, three = (int(s.dim) for s in (self.irreps_in1, self.irreps_in2, self.irreps_out))
+        return one, two, three
+
+    @property
     def weight_numel(self) -> int:
         """Number of weights."""
         return sum(math.prod(ins.path_shape) for ins in self.instructions if ins.has_weight)

@@ -111,6 +111,7 @@ class TensorProduct(nn.Module):
             )
         self.irreps_in1, self.irreps_in2 = made.irreps_in1, made.irreps_in2
         self.irreps_out, self.instructions = made.irreps_out, list(made.instructions)
+        self.dims = made.dims
         self.internal_weights, self.shared_weights = internal, shared
         self.weight_numel = made.weight_numel
         found = stages(made)
@@ -119,9 +120,10 @@ class TensorProduct(nn.Module):
         places = [part for _, stage in found for part in stage.order]
         self.arranged = Permutation(torch.cat([*places, torch.empty(0)]).long())
         if internal and self.weight_numel > 0:
-            self.weight = nn.Parameter(torch.randn(self.weight_numel))
+            self.register_parameter("weight", nn.Parameter(torch.randn(self.weight_numel)))
         else:
             self.register_buffer("weight", torch.empty(0))
+        self.weight: Tensor
         reached = {
             ins.i_out
             for ins in made.instructions
@@ -132,6 +134,7 @@ class TensorProduct(nn.Module):
             for i, (mul, ir) in enumerate(made.irreps_out)
         ]
         self.register_buffer("output_mask", torch.cat([*mask, torch.empty(0)]))
+        self.output_mask: Tensor
 
     @classmethod
     def from_product(cls, product: Any) -> TensorProduct:
@@ -184,8 +187,8 @@ class TensorProduct(nn.Module):
         name = type(self).__name__
         given = self._weights(weight)
         _check.one_kind(name, x=x, y=y, **({"weight": given} if self.weight_numel else {}))
-        _check.shapes(name, x=(x, f"... {self.irreps_in1.dim}"))
-        _check.shapes(name, y=(y, f"... {self.irreps_in2.dim}"))
+        _check.shapes(name, x=(x, f"... {self.dims[0]}"))
+        _check.shapes(name, y=(y, f"... {self.dims[1]}"))
         own = self.weight_numel > 0 and not self.shared_weights
         batches = [x.shape[:-1], y.shape[:-1], *([given.shape[:-1]] if own else [])]
         try:
@@ -207,9 +210,8 @@ class TensorProduct(nn.Module):
             part = stage.rows(two, one, w) if turned else stage.rows(one, two, w)
             total = part if total is None else total + part
         if total is None:
-            total = x.new_zeros(n, self.irreps_out.dim)
-        out: Tensor = total.view(*batch, self.irreps_out.dim)
-        return out
+            total = x.new_zeros(n, self.dims[2])
+        return total.view(*batch, self.dims[2])
 
     def right(self, y: Tensor, weight: Weights = None) -> Tensor:  # (..., dim2)
         """Give the linear map of the first input to the product.
@@ -225,11 +227,11 @@ class TensorProduct(nn.Module):
             ValueError: If a shape is wrong.
             RuntimeError: If weights are missing.
         """
-        _check.shapes(f"{type(self).__name__}.right", y=(y, f"... {self.irreps_in2.dim}"))
+        _check.shapes(f"{type(self).__name__}.right", y=(y, f"... {self.dims[1]}"))
         given = self._weights(weight)
         if not self.shared_weights and self.weight_numel:
             given = given[..., None, :]
-        basis = torch.eye(self.irreps_in1.dim, dtype=y.dtype, device=y.device)
+        basis = torch.eye(self.dims[0], dtype=y.dtype, device=y.device)
         out: Tensor = self(basis, y[..., None, :], given if self.weight_numel else None)
         return out
 
@@ -242,8 +244,7 @@ class TensorProduct(nn.Module):
                     f"`{name}(weight=...)` must be given: the product has no weights of its own, "
                     f"and needs {self.weight_numel}. Got none."
                 )
-            own: Tensor = self.weight
-            return own
+            return self.weight
         if not isinstance(weight, Tensor):
             shapes = [ins.path_shape for ins in self.instructions if ins.has_weight]
             flat = [w.flatten(w.ndim - len(s)) for w, s in zip(weight, shapes, strict=True)]
