@@ -27,6 +27,9 @@ from tensornet.kernels.cp import cp_scaled as cp_scaled
 from tensornet.kernels.cp import cp_traces as cp_traces
 from tensornet.kernels.grid import sphere_overlap as sphere_overlap
 from tensornet.kernels.grid import sphere_product as sphere_product
+from tensornet.kernels.harmonics import harmonics as harmonics
+from tensornet.kernels.harmonics import harmonics_curvature as harmonics_curvature
+from tensornet.kernels.harmonics import harmonics_gradient as harmonics_gradient
 from tensornet.kernels.sparse import sparse_product as sparse_product
 from tensornet.kernels.sparse import sparse_slopes as sparse_slopes
 from tensornet.kernels.sparse import weighted_product as weighted_product

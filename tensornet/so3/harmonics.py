@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.so3.wigner import wigner_3j
+from tensornet.kernels import harmonics
 
 _SQUARED_NORM: dict[str, Callable[[int], float]] = {
     "component": lambda l: 2 * l + 1.0,
@@ -48,7 +47,8 @@ def spherical_harmonics(
 
     They are the angular part of edges. Degree l stands at l² to (l + 1)², orders m from -l to l;
     the polar axis is y and degree one is (x, y, z), as in e3nn. Where a vector is zero its
-    direction is undefined and all harmonics above degree zero are zero.
+    direction is undefined: all harmonics above degree zero are zero there, and all derivatives.
+    A vector that is not a number, or infinite, gives a row that is not a number.
 
     Args:
         vectors: Any length: only the direction counts.
@@ -63,7 +63,7 @@ def spherical_harmonics(
         ValueError: If the last axis is not 3, `l_max` is negative, or the normalisation unknown.
 
     Derivatives:
-        Any order, away from the zero vector.
+        Any order; first and second by kernels of their own.
 
     References:
         Varshalovich, Moskalev & Khersonskii, Quantum Theory of Angular Momentum, 5.6 (products of
@@ -80,25 +80,8 @@ def spherical_harmonics(
             "`spherical_harmonics(normalization=...)` must be one of "
             f"{', '.join(_SQUARED_NORM)}. Got {normalization!r}."
         )
-    squared = (vectors * vectors).sum(-1, keepdim=True)
-    there = squared > 0
-    unit = torch.where(there, vectors, 0.0) / torch.where(there, squared, 1.0).sqrt()
-    parts = [torch.ones_like(unit[..., :1])]
-    for l in range(l_max):
-        # The part of degree l + 1 in Y_l times r is Y_(l+1) again: two operations per degree.
-        pairs = (parts[-1][..., :, None] * unit[..., None, :]).flatten(-2)
-        parts.append(pairs @ _ladder(l, unit.dtype, unit.device))
-    Y = torch.cat(parts, -1)
+    Y = harmonics(vectors.reshape(-1, 3), dim(l_max)).reshape(*vectors.shape[:-1], dim(l_max))
     if normalization == "component":
         return Y
     scale = [_SQUARED_NORM[normalization](l) / (2 * l + 1) for l in range(l_max + 1)]
     return Y * Y.new_tensor(scale).sqrt()[degrees(l_max).to(Y.device)]
-
-
-@cache
-def _ladder(l: int, dtype: torch.dtype, device: torch.device) -> Tensor:  # ((2l + 1) 3, 2l + 3)
-    """Take Y_l times a unit vector to Y_(l+1), both in component normalisation."""
-    W = wigner_3j(l, 1, l + 1)
-    # At the pole only m = 0 is left, where Y_l = sqrt(2l + 1); W's sign there is positive.
-    factor = math.sqrt(2 * l + 3) / (math.sqrt(2 * l + 1) * float(W[l, 1, l + 1]))
-    return (factor * W).flatten(0, 1).to(device, dtype)

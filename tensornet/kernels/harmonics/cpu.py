@@ -1,0 +1,270 @@
+"""Harmonics in Numba: as many edges as a vector has lanes at once, every degree in registers.
+
+An associated Legendre function over the sine's power is a polynomial in the height, made degree by
+degree and differentiated along with it; sines and cosines times that power are powers of a complex
+number. Rows are turned over in registers on their way from and to memory.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba.extending import register_jitable
+from torch import Tensor
+
+from tensornet.kernels import _bridge
+from tensornet.kernels._tile import BYTES
+from tensornet.kernels._vector import (
+    absolute,
+    every,
+    fill,
+    larger,
+    line_start,
+    load,
+    load_first,
+    load_second,
+    load_third,
+    root,
+    soon_written,
+    store,
+    store_threes,
+    transpose,
+    where_zero,
+)
+from tensornet.kernels.harmonics.tables import n_degrees, recursion, three
+
+_GRAIN = 20_000  # harmonics worth a thread
+
+
+@_bridge.jit
+def _unit(x, y, z):  # type: ignore[no-untyped-def]  # Numba infers them
+    """Directions, and one over lengths; both zero for a vector that is zero."""
+    zero, one = fill(x, 0.0), fill(x, 1.0)
+    size = larger(absolute(x), larger(absolute(y), absolute(z)))
+    shrink = one / where_zero(size, one, size)
+    x, y, z = x * shrink, y * shrink, z * shrink
+    squared = x * x + y * y + z * z
+    inverse = where_zero(squared, zero, one / root(where_zero(squared, one, squared)))
+    return x * inverse, y * inverse, z * inverse, inverse * shrink
+
+
+@register_jitable(inline="always")
+def _rows_in(x, e, m, more, scratch, base, rest):  # type: ignore[no-untyped-def]
+    """Turn over the rows of a vector of edges; `more` is whether one can read behind them."""
+    lanes = BYTES // x.itemsize
+    if m >= lanes:
+        for j in range(0, m - lanes, lanes):
+            transpose(x, e * m + j, m, scratch, base + j * lanes, lanes)
+        transpose(x, e * m + m - lanes, m, scratch, base + (m - lanes) * lanes, lanes)
+    elif more:
+        transpose(x, e * m, m, scratch, base, lanes)
+    else:
+        for j in range(lanes * m):
+            rest[j] = x[e * m + j]
+        transpose(rest, 0, m, scratch, base, lanes)
+
+
+@register_jitable(inline="always")
+def _rows_out(scratch, base, out, e, m, more, rest):  # type: ignore[no-untyped-def]
+    """Write rows; `more` is whether one can write behind them, where others are written later."""
+    lanes = BYTES // out.itemsize
+    if m >= lanes:
+        for j in range(0, m - lanes, lanes):
+            transpose(scratch, base + j * lanes, lanes, out, e * m + j, m)
+        transpose(scratch, base + (m - lanes) * lanes, lanes, out, e * m + m - lanes, m)
+    elif more:
+        transpose(scratch, base, lanes, out, e * m, m)
+    else:
+        transpose(scratch, base, lanes, rest, 0, m)
+        for j in range(lanes * m):
+            out[e * m + j] = rest[j]
+
+
+@register_jitable(inline="always")
+def _expect(out, first, last):  # type: ignore[no-untyped-def]
+    """Ask for places that are written soon."""
+    for place in range(first, last, BYTES // out.itemsize):
+        soon_written(out, place)
+
+
+@_bridge.jit
+def _values(first, up, down, v, out, n_l, m, start, stop):  # type: ignore[no-untyped-def]
+    """Rows of the edges from start to stop, and of some before them to fill a vector."""
+    lanes = BYTES // v.itemsize
+    scratch = np.empty((max(m, lanes) + 1) * lanes, v.dtype)
+    rest = np.empty(2 * lanes * lanes, v.dtype)
+    base, zero, one = line_start(scratch), fill(v, 0.0), fill(v, 1.0)
+    for begin in range(start, stop, lanes):
+        e = min(begin, stop - lanes)
+        _expect(out, (e + lanes) * m, min(e + 2 * lanes, stop) * m)
+        x, y, z, _ = _unit(load_first(v, 3 * e), load_second(v, 3 * e), load_third(v, 3 * e))
+        c, s = where_zero(x * x + y * y + z * z, zero, one), zero
+        k = 0
+        for order in range(n_l):
+            now, before = every(first, order), zero
+            for l in range(order, n_l):
+                middle = base + (l * l + l) * lanes
+                store(now * s, scratch, middle - order * lanes)
+                store(now * c, scratch, middle + order * lanes)
+                now, before = every(up, k) * y * now - every(down, k) * before, now
+                k += 1
+            c, s = z * c - x * s, z * s + x * c
+        store(one + zero * x, scratch, base)
+        _rows_out(scratch, base, out, e, m, begin + 2 * lanes <= stop, rest)
+
+
+@_bridge.jit
+def _gradient(first, up, down, v, g, out, n_l, m, start, stop):  # type: ignore[no-untyped-def]
+    """The sum of g times harmonics, differentiated in the vectors."""
+    lanes = BYTES // v.itemsize
+    scratch = np.empty((max(m, lanes) + 1) * lanes, v.dtype)
+    rest = np.empty(2 * lanes * lanes, v.dtype)
+    base, zero = line_start(scratch), fill(v, 0.0)
+    for begin in range(start, stop, lanes):
+        e = min(begin, stop - lanes)
+        _rows_in(g, e, m, begin + 2 * lanes <= stop, scratch, base, rest)
+        x, y, z, inverse = _unit(load_first(v, 3 * e), load_second(v, 3 * e), load_third(v, 3 * e))
+        c, s, c_less, s_less = fill(v, 1.0), zero, zero, zero
+        gx, gy, gz = zero, zero, zero
+        k = 0
+        for order in range(n_l):
+            p, p_less, q, q_less = every(first, order), zero, zero, zero  # q is the slope of p
+            a, b, a_q, b_q = zero, zero, zero, zero
+            for l in range(order, n_l):
+                middle = base + (l * l + l) * lanes
+                g_c = load(scratch, middle + order * lanes)
+                g_s = load(scratch, middle - order * lanes)
+                a, a_q, b, b_q = a + g_c * p, a_q + g_c * q, b + g_s * p, b_q + g_s * q
+                rise, fall = every(up, k), every(down, k)
+                steep = rise * y
+                q, q_less = steep * q + (rise * p - fall * q_less), q
+                p, p_less = steep * p - fall * p_less, p
+                k += 1
+            times = fill(v, order)
+            gx += times * (b * c_less - a * s_less)
+            gy += a_q * c + b_q * s
+            gz += times * (a * c_less + b * s_less)
+            c_less, s_less = c, s
+            c, s = z * c - x * s, z * s + x * c
+        radial = x * gx + y * gy + z * gz
+        gx, gy, gz = gx - x * radial, gy - y * radial, gz - z * radial
+        store_threes(inverse * gx, inverse * gy, inverse * gz, out, 3 * e)
+
+
+@_bridge.jit
+def _curvature(  # type: ignore[no-untyped-def]
+    first, up, down, v, g, h, out, steps, n_l, m, start, stop
+):
+    """The gradient for g and the harmonics, both differentiated along h."""
+    lanes = BYTES // v.itemsize
+    scratch = np.empty((max(m, lanes) + 1) * lanes, v.dtype)
+    rest = np.empty(2 * lanes * lanes, v.dtype)
+    base, zero = line_start(scratch), fill(v, 0.0)
+    for begin in range(start, stop, lanes):
+        e = min(begin, stop - lanes)
+        more = begin + 2 * lanes <= stop
+        _rows_in(g, e, m, more, scratch, base, rest)
+        _expect(steps, e * m, (e + lanes) * m)
+        x, y, z, inverse = _unit(load_first(v, 3 * e), load_second(v, 3 * e), load_third(v, 3 * e))
+        hx, hy, hz = load_first(h, 3 * e), load_second(h, 3 * e), load_third(h, 3 * e)
+        along = x * hx + y * hy + z * hz
+        hx, hy, hz = (
+            (hx - x * along) * inverse,
+            (hy - y * along) * inverse,
+            (hz - z * along) * inverse,
+        )
+        c, s, c_less, s_less = fill(v, 1.0), zero, zero, zero
+        dc, ds, dc_less, ds_less = zero, zero, zero, zero  # along h
+        gx, gy, gz, wx, wy, wz = zero, zero, zero, zero, zero, zero
+        k = 0
+        for order in range(n_l):
+            p, q, r = every(first, order), zero, zero  # r is the slope of the slope
+            p_less, q_less, r_less = zero, zero, zero
+            a, a_q, a_r, b, b_q, b_r = zero, zero, zero, zero, zero, zero
+            up_c, up_s = hy * c, hy * s
+            for l in range(order, n_l):
+                at_c = base + (l * l + l + order) * lanes
+                at_s = base + (l * l + l - order) * lanes
+                g_c, g_s = load(scratch, at_c), load(scratch, at_s)
+                store(up_s * q + ds * p, scratch, at_s)
+                store(up_c * q + dc * p, scratch, at_c)
+                a, a_q, a_r = a + g_c * p, a_q + g_c * q, a_r + g_c * r
+                b, b_q, b_r = b + g_s * p, b_q + g_s * q, b_r + g_s * r
+                rise, fall = every(up, k), every(down, k)
+                steep = rise * y
+                r, r_less = steep * r + (rise * (q + q) - fall * r_less), r
+                q, q_less = steep * q + (rise * p - fall * q_less), q
+                p, p_less = steep * p - fall * p_less, p
+                k += 1
+            times = fill(v, order)
+            gx += times * (b * c_less - a * s_less)
+            gy += a_q * c + b_q * s
+            gz += times * (a * c_less + b * s_less)
+            a_h, b_h = hy * a_q, hy * b_q
+            wx += times * (b_h * c_less + b * dc_less - a_h * s_less - a * ds_less)
+            wy += a_r * up_c + a_q * dc + b_r * up_s + b_q * ds
+            wz += times * (a_h * c_less + a * dc_less + b_h * s_less + b * ds_less)
+            c_less, s_less, dc_less, ds_less = c, s, dc, ds
+            c, s = z * c - x * s, z * s + x * c
+            times = fill(v, order + 1)
+            dc, ds = times * (hz * c_less - hx * s_less), times * (hz * s_less + hx * c_less)
+        radial = x * gx + y * gy + z * gz
+        turn = hx * gx + hy * gy + hz * gz + x * wx + y * wy + z * wz
+        along = along * inverse
+        wx = wx - x * turn - hx * radial - along * (gx - x * radial)
+        wy = wy - y * turn - hy * radial - along * (gy - y * radial)
+        wz = wz - z * turn - hz * radial - along * (gz - z * radial)
+        store_threes(inverse * wx, inverse * wy, inverse * wz, out, 3 * e)
+        _rows_out(scratch, base, steps, e, m, more, rest)
+
+
+@cache
+def _table(n_l: int, dtype: torch.dtype) -> tuple[Any, ...]:
+    return tuple(a.astype(str(dtype).removeprefix("torch.")) for a in recursion(n_l))
+
+
+def _run(function: Any, n_l: int, *tensors: Tensor) -> None:
+    """In threads, edges by the vector; the last edges are done twice if they do not fill one."""
+    m = n_l * n_l
+    table = _table(n_l, tensors[0].dtype)
+    flat = _bridge.arrays(*(t.view(-1) for t in tensors))
+    grain = 16 * -(-_GRAIN // (16 * m))
+    _bridge.spread(lambda a, b: function(*table, *flat, n_l, m, a, b), len(tensors[0]), grain)
+
+
+def values(vectors: Tensor, m: int) -> Tensor:
+    """`harmonics`, a vector of edges at a time."""
+    three("harmonics", vectors=vectors)
+    n, n_l = len(vectors), n_degrees(m)
+    v = _filled(n, vectors)
+    out = v.new_empty(len(v), n_l * n_l)
+    if m:
+        _run(_values, n_l, v, out)
+    return out[:n, :m].contiguous()
+
+
+def gradient(vectors: Tensor, g: Tensor) -> Tensor:
+    """`harmonics_gradient`, a vector of edges at a time."""
+    three("harmonics_gradient", vectors=vectors)
+    n, n_l = len(vectors), n_degrees(g.shape[1])
+    v, g = _filled(n, vectors), _filled(n, g, n_l * n_l)
+    out = torch.empty_like(v)
+    _run(_gradient, n_l, v, g, out)
+    return out[:n]
+
+
+def curvature(vectors: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """`harmonics_curvature`, a vector of edges at a time."""
+    three("harmonics_curvature", vectors=vectors, h=h)
+    (n, m), n_l = g.shape, n_degrees(g.shape[1])
+    v, g, h = _filled(n, vectors), _filled(n, g, n_l * n_l), _filled(n, h)
+    out, steps = torch.empty_like(v), torch.empty_like(g)
+    _run(_curvature, n_l, v, g, h, out, steps)
+    return out[:n], steps[:n, :m].contiguous()
+
+
+def _filled(n: int, x: Tensor, m: int = 3) -> Tensor:
+    """With rows of zeros where there are fewer than lanes, and numbers for all of a degree."""
+    rows, columns = max(0, BYTES // x.itemsize - n), m - x.shape[1]
+    return torch.nn.functional.pad(x, (0, columns, 0, rows)) if rows or columns else x
