@@ -82,7 +82,7 @@ class FastSymmetricContraction(nn.Module):
         Args:
             x: Features, components of all degrees last.
             y: Elements, one-hot. Other numbers mix the weights of elements, as in MACE, which is
-                slower.
+                slower; under `torch.compile` they make the result NaN.
 
         Raises:
             ValueError: If the shapes are not those that the module was made for.
@@ -112,8 +112,8 @@ class FastSymmetricContraction(nn.Module):
         chosen = y.detach().gather(1, species[:, None]) == 1
         one_hot = chosen.all() & (y.detach().count_nonzero() == n)
         if torch.compiler.is_compiling():
-            torch._assert_async(one_hot)
-            return self._coefficients(self._weights()), species
+            right = torch.where(one_hot, 1.0, torch.nan).to(y.dtype)  # no branch may depend on y
+            return self._coefficients(self._weights()) * right, species
         if y.requires_grad or not bool(one_hot):
             mixed = torch.einsum("ns,stc->ntc", y, self._coefficients(self._weights()))
             return mixed, torch.arange(n, device=y.device)
