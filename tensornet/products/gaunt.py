@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from tensornet.products.base import Cost, Product
-from tensornet.products.coupling import coupling
-from tensornet.products.gaunt_fourier import Fourier
-from tensornet.products.gaunt_transform import Count, Nodes, Separable, Transform
-from tensornet.so3 import dim
+from tensornet.products.gaunt_ways import WAYS, Way, gaunt_target, make_way
 
-METHODS = ("auto", "grid", "separable", "fourier", "dense")
-_TRANSFORMS: dict[str, type[Transform]] = {
-    "grid": Nodes,
-    "separable": Separable,
-    "fourier": Fourier,
+METHODS = ("auto", *WAYS)
+# What was fastest on a CPU, value and gradient, up to which degree: with one channel in both
+# inputs, in the second only, and with many in both. Without odd paths, and with them.
+_FASTEST = {
+    False: (
+        (("grid", 3), ("separable", None)),
+        (("dense", 8), ("separable", None)),
+        (("sparse", 5), ("separable", None)),
+    ),
+    True: (
+        (("grid", None),),
+        (("dense", 8), ("grid", None)),
+        (("sparse", 5), ("grid", None)),
+    ),
 }
-# `auto` asks for the cost of this many channels, a usual width, with a weight on multiplications
-# that are not done by one large matrix product: about what they took longer on a CPU.
-_CHANNELS = 64
-_WEIGHT = {"grid": 1, "separable": 4, "fourier": 10}
 
 
 class GauntProduct(Product):
@@ -34,13 +34,13 @@ class GauntProduct(Product):
 
     Args:
         l_max: Highest degree.
-        method: ``"grid"``: values at the fewest quadrature nodes known (6, 24, 32, 62, 86, 126,
-            168, 212 for degrees one to eight), by one matrix. ``"separable"``: at
-            Gauss-Legendre heights and uniform longitudes, one after the other, from high degrees
-            on. ``"fourier"``: Fourier series on a torus. ``"dense"``: the coupling itself, with
-            the second input contracted first. ``"auto"``: what multiplies least at 64 channels,
-            weighed by how fast it multiplies; one choice for a one-channel second input and one
-            for many.
+        method: ``"sparse"``: the coupling number by number. ``"grid"``: values at the fewest
+            quadrature nodes known (6, 24, 32, 62, 86, 126, 168, 212 for degrees one to eight), by
+            one matrix. ``"separable"``: at Gauss-Legendre heights and uniform longitudes, one after
+            the other, from high degrees on. ``"fourier"``: Fourier series on a torus.
+            ``"dense"``: the coupling itself, with the second input contracted first. ``"auto"``:
+            what was fastest on a CPU, by degree and by whether the inputs have one channel or many;
+            `select` measures on the machine at hand.
         odd_paths: Whether the Poisson bracket r·(∇f x ∇g) is added, which has all odd paths and
             none of the even ones. It takes the slopes of both functions at the same nodes.
         path_weights: ``"none"``, ``"shared"`` or ``"separable"``, as in `Product`.
@@ -86,58 +86,64 @@ class GauntProduct(Product):
                 "`EdgeProduct`.)"
             )
         self.method = method
-        auto = method == "auto"
-        # One choice for a second input of one channel, one for many.
-        self.methods = _cheapest(l_max, odd_paths) if auto else (method, method)
-        if "dense" in self.methods:
-            self._constant("unfolded", self.target().permute(2, 0, 1).flatten(0, 1))  # (k i, j)
-        self._transforms: dict[str, Transform] = {}
-        for name in sorted({*self.methods} - {"dense"}):
-            self._transforms[name] = _TRANSFORMS[name](l_max, slopes=odd_paths)
-            for key, value in self._transforms[name].constants.items():
+        self.methods = _chosen(method, l_max, odd_paths)
+        self._ways: dict[str, Way] = {}
+        for name in sorted({*self.methods}):
+            self._ways[name] = make_way(name, l_max, odd_paths)
+            for key, value in self._ways[name].constants.items():
                 self._constant(f"{name}_{key}", value)
 
-    unfolded: Tensor
+    def forward(
+        self,
+        x1: Tensor,  # (..., i, c)
+        x2: Tensor,  # (..., j, c) or (..., j, 1)
+        weight: Tensor | None = None,
+    ) -> Tensor:  # (..., k, c)
+        """Multiply two functions, with the weights that `path_weights` promised.
+
+        Args:
+            x1: First function.
+            x2: Second function, all channels or one.
+            weight: Last axes as `weight_shape` says, any batch in front.
+
+        Raises:
+            ValueError: If shapes or weights do not fit.
+        """
+        self._check_call(x1, x2, weight)
+        expanded = None if weight is None else self.expand(weight)
+        method = self.methods[0 if x1.shape[-1] == 1 else 1 + (x2.shape[-1] > 1)]
+        x1 = self._on_input(x1, expanded)
+        stored = self._stored(method)
+        prepared = self._ways[method].prepare(stored, x2)
+        return self._on_output(self._ways[method].multiply(stored, x1, prepared), expanded)
 
     def prepare(
         self,
         x2: Tensor,  # (..., j, c) or (..., j, 1)
-    ) -> Tensor:  # (..., g, c) or (..., k i, c), or with one channel
+    ) -> Tensor:  # (..., q, c) or (..., q, 1)
         """Evaluate the second function, or contract it with the coupling."""
-        method = self.methods[x2.shape[-1] > 1]
-        if method == "dense" and x2.shape[-1] == 1:
-            return (x2[..., 0] @ self.unfolded.mT)[..., None]  # one large matrix product
-        if method == "dense":
-            return self.unfolded @ x2
-        return self._transforms[method].values(self._stored(method), x2)
+        method = self.methods[1 + (x2.shape[-1] > 1)]
+        return self._ways[method].prepare(self._stored(method), x2)
 
     def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
         """Multiply the functions at every point, and integrate."""
-        method = self.methods[prepared.shape[-1] > 1]
-        x1 = self._on_input(x1, expanded)
-        if method == "dense":
-            matrices = prepared.unflatten(-2, (self.dim, self.dim))
-            if matrices.shape[-1] == 1:
-                return self._on_output(matrices[..., 0] @ x1, expanded)
-            return self._on_output((matrices * x1[..., None, :, :]).sum(-2), expanded)
-        transform, stored = self._transforms[method], self._stored(method)
-        product = transform.pointwise(stored, transform.values(stored, x1), prepared)
-        return self._on_output(transform.features(stored, product), expanded)
+        method = self.methods[1 + (prepared.shape[-1] > 1)]
+        way, x1 = self._ways[method], self._on_input(x1, expanded)
+        return self._on_output(way.multiply(self._stored(method), x1, prepared), expanded)
 
     def _stored(self, method: str) -> dict[str, Tensor]:
-        names = self._transforms[method].constants
-        return {name: getattr(self, f"{method}_{name}") for name in names}
+        return {name: getattr(self, f"{method}_{name}") for name in self._ways[method].constants}
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Multiply all pairs of harmonics, by the method for a second input of one channel."""
-        if self.methods[0] == "dense":
-            out: Tensor = self.unfolded.unflatten(0, (self.dim, self.dim)).permute(1, 2, 0)
-            return out
-        dtype = next(b.dtype for b in self.buffers() if b.is_floating_point())
-        eye = torch.eye(self.dim, dtype=dtype, device=self.degrees.device)
+        eye = torch.eye(self.dim, dtype=self._dtype(), device=self.degrees.device)
         first = eye.expand(self.dim, -1, -1)  # channels are components of the first input
         out = self.multiply(first, self.prepare(eye[..., None]), self._ones(eye))
         return out.permute(2, 0, 1)
+
+    def _dtype(self) -> torch.dtype:
+        found = [b.dtype for b in self.buffers() if b.is_floating_point()]
+        return found[0] if found else torch.float64
 
     def _ones(self, like: Tensor) -> Tensor | None:
         if self.path_weights == "none":
@@ -146,19 +152,15 @@ class GauntProduct(Product):
 
     def target(self) -> Tensor:  # (i, j, k)
         """Give the integrals of three harmonics, and of the bracket of two with the third."""
-        even = coupling("gaunt", self.l_max)
-        return even + coupling("poisson", self.l_max) if self.odd_paths else even
+        return gaunt_target(self.l_max, self.odd_paths)
 
     def cost(self, n: int, channels: int) -> Cost:
-        """Count transforms and the product at the points, or the dense definition."""
-        if self.methods[0] == "dense":
-            stored = self.dim**2
-            return Cost(
-                n * stored * (self.dim + channels), self._traffic(n, channels) + 8 * n * stored
-            )
-        count = type(self._transforms[self.methods[0]]).count(self.l_max, self.odd_paths)
+        """Count the multiplications of the method for a second input of one channel."""
+        method = self.methods[0 if channels == 1 else 1]
+        prepared = self.dim**2 if method == "dense" else self.dim
         return Cost(
-            n * _total(count, channels, 1), self._traffic(n, channels) + 8 * n * count.points
+            n * self._ways[method].count(channels, 1),
+            self._traffic(n, channels) + 8 * n * prepared,
         )
 
     def extra_repr(self) -> str:
@@ -166,19 +168,11 @@ class GauntProduct(Product):
         return f"{super().extra_repr()}, method={self.method!r}"
 
 
-def _total(count: Count, channels: int, channels2: int) -> int:
-    """Count the multiplications of one product."""
-    return count.values * (channels + channels2) + (count.points + count.features) * channels
-
-
-@cache
-def _cheapest(l_max: int, odd_paths: bool) -> tuple[str, str]:
-    """Give the methods that cost least with a second input of one channel and of many."""
-    d, chosen = dim(l_max), []
-    for channels2 in (1, _CHANNELS):
-        counts = {"dense": d * d * (d * channels2 + _CHANNELS)}
-        for name, transform in _TRANSFORMS.items():
-            total = _total(transform.count(l_max, odd_paths), _CHANNELS, channels2)
-            counts[name] = _WEIGHT[name] * total
-        chosen.append(min(counts, key=lambda name: counts[name]))
-    return chosen[0], chosen[1]
+def _chosen(method: str, l_max: int, odd_paths: bool) -> tuple[str, str, str]:
+    """Give the methods for one channel, for one in the second input, and for many in both."""
+    if method != "auto":
+        return method, method, method
+    found = []
+    for row in _FASTEST[odd_paths]:
+        found.append(next(name for name, most in row if most is None or l_max <= most))
+    return found[0], found[1], found[2]
