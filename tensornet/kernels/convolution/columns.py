@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from llvmlite import ir
 from numba.core import cgutils
 
+from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.plan import HEIGHTS
-from tensornet.kernels.convolution.tiles import _Code, _make, _sum
+from tensornet.kernels.convolution.tiles import _Code, _make, _sum, ahead
 
 _CHAINS = 4  # sums that a core adds to at the same time
 
@@ -118,6 +120,8 @@ def _walk(code: _Code, column: Callable[[_Code, int], None]) -> None:
                 at["p"] = code.whole("columns", code.times(loop.index, 2), 1)
                 before = code.times(b.sub(loop.index, first), n_rows)
                 at["cell"] = code.times(b.add(cell, before), lanes)
+                ahead(code, ("x", "hx", "ox"), "x1", "n_x", "k_x", loop.index)
+                ahead(code, ("w", "hw"), "w1", "n_w", "k_w", loop.index)
                 column(code, n_rows)
             b.branch(end)
         b.position_at_end(end)
@@ -148,7 +152,44 @@ def _reduce(code: _Code) -> None:
         b.store(_sum(code, b.fadd(*pairs)), place)
 
 
+def _move(code: _Code, past: int) -> None:
+    """``o = x, x = 0`` for n numbers, the former past the cache where it is not needed soon."""
+    simd, b, at = code.simd, code.b, code.at
+    with cgutils.for_range(b, b.udiv(at["n"], code.int(simd.lanes))) as loop:
+        channel = code.times(loop.index, simd.lanes)
+        source = code.plus(at["x0"], channel)
+        value = simd.load(at["x"], source)
+        place = simd.pointer(at["o"], code.plus(at["o0"], channel))
+        if past:
+            stored = b.store(value, place, align=BYTES)
+            stored.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
+        else:
+            b.store(value, place, align=simd.size)
+        simd.store(code.zero, at["x"], source)
+
+
+def _stage(code: _Code, back: int) -> None:
+    """Rows of a node side by side in scratch, for each vector of channels; or the way back."""
+    simd, b, at = code.simd, code.b, code.at
+    with (
+        cgutils.for_range(b, at["vectors"]) as outer,
+        cgutils.for_range(b, at["height"]) as loop,
+    ):
+        channel = code.times(outer.index, simd.lanes)
+        place = code.plus(at["x0"], code.whole("rows", loop.index), channel)
+        row = code.plus(b.mul(channel, at["height"]), code.times(loop.index, simd.lanes))
+        staged = code.plus(at["s0"], row)
+        if back:
+            simd.store(simd.load(at["s"], staged), at["x"], place)
+            simd.store(code.zero, at["s"], staged)
+        else:
+            simd.store(simd.load(at["x"], place), at["s"], staged)
+
+
 _TABLES = "chunks| n vectors columns| height s| m0 "
-slopes = _make(_TABLES + "g0 ow0 t0 x| w| ox| x0 w0", _walk, _slopes)
-curvatures = _make(_TABLES + "n0 g0 og0 ow0 t0 x| hx| w| hw| ox| x0 w0", _walk, _curvatures)
+_PLACES = " x0 w0 x1 w1 n_x n_w k_x k_w"
+slopes = _make(_TABLES + "g0 ow0 t0 x| w| ox|" + _PLACES, _walk, _slopes)
+curvatures = _make(_TABLES + "n0 g0 og0 ow0 t0 x| hx| w| hw| ox|" + _PLACES, _walk, _curvatures)
 reduce = _make("starts| n index| values| s| t0 o| o0", _reduce)
+move, move_past = (_make("x| x0 o| o0 n", _move, past) for past in (0, 1))
+stage, unstage = (_make("rows| height vectors x| x0 s| s0", _stage, back) for back in (0, 1))

@@ -47,6 +47,8 @@ def _convolve(  # type: ignore[no-untyped-def]
     lanes = BYTES // x.itemsize
     turned = np.zeros(y.shape[1] * lanes, x.dtype)
     m = np.empty((len(plan[0]) - 1) * lanes, x.dtype)
+    n_columns, turns = len(columns) // 2, lanes * (len(columns) // 2) * (-(-width // (2 * lanes)))
+    k_x, k_w = -(-n_x // turns), -(-n_w // turns)
     stop, v = starts[last], first
     for start in range(starts[first], stop, lanes):
         end = min(start + lanes, stop)
@@ -56,13 +58,11 @@ def _convolve(  # type: ignore[no-untyped-def]
                 v += 1
             e = order[start + q]
             x0, w0, o0 = sender[e] * n_x, e * n_w, v * n_out
-            if start + q + 1 < stop:
-                after = order[start + q + 1]
-                fetch(x, sender[after] * n_x, n_x)
-                fetch(w, after * n_w, n_w)
+            after = order[min(start + q + 1, stop - 1)]
             convolve(
-                chunks, len(chunks), width // lanes, columns, rows, m, q, x, x0, w, w0, out, o0
-            )
+                chunks, len(chunks), width // lanes, columns, rows, m, q, x, x0, w, w0, out, o0,
+                n_columns, sender[after] * n_x, after * n_w, n_x, n_w, k_x, k_w,
+            )  # fmt: skip
 
 
 @_bridge.jit

@@ -13,11 +13,13 @@ from torch import Tensor
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_edge
-from tensornet.kernels.convolution.columns import reduce
+from tensornet.kernels.convolution.columns import move, move_past, reduce, stage, unstage
 from tensornet.kernels.convolution.columns import slopes as _slopes_of_edge
 from tensornet.kernels.convolution.cpu import _checked, _edges, _ordered, _padded
 from tensornet.kernels.convolution.plan import Plan, plan
-from tensornet.kernels.convolution.tiles import contract, fetch
+from tensornet.kernels.convolution.tiles import contract
+
+_PAST = 8_000_000  # bytes of a result that no cache would keep until it is read
 
 
 @_bridge.jit
@@ -40,37 +42,16 @@ def _matrices(build, y, order, start, stop, turned, s, m0):  # type: ignore[no-u
 
 
 @_bridge.jit
-def _stage(rows, width, g, g0, s, s0):  # type: ignore[no-untyped-def]
-    """Rows of a node, for each vector of channels side by side."""
-    lanes = BYTES // g.itemsize
-    for r in range(len(rows)):
-        for v in range(width // lanes):
-            a, b = g0 + rows[r] + v * lanes, s0 + (v * len(rows) + r) * lanes
-            for lane in range(lanes):
-                s[b + lane] = g[a + lane]
-
-
-@_bridge.jit
-def _unstage(rows, width, g, g0, s, s0):  # type: ignore[no-untyped-def]
-    """The way back; the scratch is zero afterwards."""
-    lanes = BYTES // g.itemsize
-    for r in range(len(rows)):
-        for v in range(width // lanes):
-            a, b = g0 + rows[r] + v * lanes, s0 + (v * len(rows) + r) * lanes
-            for lane in range(lanes):
-                g[a + lane] = s[b + lane]
-                s[b + lane] = 0
-
-
-@_bridge.jit
 def _slopes(  # type: ignore[no-untyped-def]
     tables, build, sums, sizes, x, y, w, g, sender, order, starts, ox, oy, ow, first, last
 ):
     """Gradients of the edges that the nodes from first to last receive."""
     chunks, rows, columns = tables
-    n_x, n_w, n_g, width = sizes
+    n_x, n_w, n_g, width, past = sizes
     lanes, n_j, n_cells = BYTES // x.itemsize, y.shape[1], len(build[0]) - 1
+    n_columns = len(columns) // 2
     staged = len(rows) * width
+    k_x, k_w = -(-n_x // (lanes * n_columns)), -(-n_w // (lanes * n_columns))
     turned = np.zeros(n_j * lanes, x.dtype)
     s, m0 = _scratch(2 * n_cells * lanes + staged + n_w, x)
     t0 = m0 + n_cells * lanes
@@ -84,22 +65,20 @@ def _slopes(  # type: ignore[no-untyped-def]
             while starts[v + 1] <= start + q:
                 v += 1
             if v != here:
-                _stage(rows, width, g, v * n_g, s, g0)
+                stage(rows, len(rows), width // lanes, g, v * n_g, s, g0)
                 here = v
             e = order[start + q]
-            if start + q + 1 < stop:
-                after = order[start + q + 1]
-                fetch(x, sender[after] * n_x, n_x)
-                fetch(ox, sender[after] * n_x, n_x)
-                fetch(w, after * n_w, n_w)
+            after = order[min(start + q + 1, stop - 1)]
             _slopes_of_edge(
                 chunks, len(chunks), width // lanes, columns, len(rows),
                 s, m0 + q, g0, ow0, t0, x, w, ox, sender[e] * n_x, e * n_w,
+                sender[after] * n_x, after * n_w, n_x, n_w, k_x, k_w,
             )  # fmt: skip
             reduce(sums[0], n_j, sums[1], sums[2], s, t0, oy, e * n_j)
-            for a in range(n_w):
-                ow[e * n_w + a] = s[ow0 + a]
-                s[ow0 + a] = 0
+            if past:
+                move_past(s, ow0, ow, e * n_w, n_w)
+            else:
+                move(s, ow0, ow, e * n_w, n_w)
 
 
 @_bridge.jit
@@ -109,9 +88,11 @@ def _curvatures(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Derivatives of those gradients."""
     chunks, rows, columns = tables
-    n_x, n_w, n_g, width = sizes
+    n_x, n_w, n_g, width, past = sizes
     lanes, n_j, n_cells = BYTES // x.itemsize, y.shape[1], len(build[0]) - 1
+    n_columns = len(columns) // 2
     staged = len(rows) * width
+    k_x, k_w = -(-n_x // (lanes * n_columns)), -(-n_w // (lanes * n_columns))
     turned = np.zeros(n_j * lanes, x.dtype)
     s, m0 = _scratch(3 * n_cells * lanes + 2 * staged + n_w, x)
     n0 = m0 + n_cells * lanes
@@ -129,27 +110,23 @@ def _curvatures(  # type: ignore[no-untyped-def]
                 v += 1
             if v != here:
                 if here >= 0:
-                    _unstage(rows, width, og, here * n_g, s, og0)
-                _stage(rows, width, g, v * n_g, s, g0)
+                    unstage(rows, len(rows), width // lanes, og, here * n_g, s, og0)
+                stage(rows, len(rows), width // lanes, g, v * n_g, s, g0)
                 here = v
             e = order[start + q]
-            if start + q + 1 < stop:
-                after = order[start + q + 1]
-                fetch(x, sender[after] * n_x, n_x)
-                fetch(hx, sender[after] * n_x, n_x)
-                fetch(ox, sender[after] * n_x, n_x)
-                fetch(w, after * n_w, n_w)
-                fetch(hw, after * n_w, n_w)
+            after = order[min(start + q + 1, stop - 1)]
             _curvatures_of_edge(
                 chunks, len(chunks), width // lanes, columns, len(rows), s, m0 + q, n0 + q,
                 g0, og0, ow0, t0, x, hx, w, hw, ox, sender[e] * n_x, e * n_w,
+                sender[after] * n_x, after * n_w, n_x, n_w, k_x, k_w,
             )  # fmt: skip
             reduce(sums[0], n_j, sums[1], sums[2], s, t0, oy, e * n_j)
-            for a in range(n_w):
-                ow[e * n_w + a] = s[ow0 + a]
-                s[ow0 + a] = 0
+            if past:
+                move_past(s, ow0, ow, e * n_w, n_w)
+            else:
+                move(s, ow0, ow, e * n_w, n_w)
     if here >= 0:
-        _unstage(rows, width, og, here * n_g, s, og0)
+        unstage(rows, len(rows), width // lanes, og, here * n_g, s, og0)
 
 
 def slopes(
@@ -192,7 +169,8 @@ def _run(
     scaled = tables.chunks, tables.rows * width, (tables.columns * width).reshape(-1)
     build = tables.cell_starts, tables.cell_j, tables.cell_values
     sums = tables.j_starts, tables.j_cells, tables.j_values
-    sizes = x.shape[1] * width, w.shape[1] * width, g.shape[1] * width, width
+    past = ow.nbytes > _PAST and ow.data_ptr() % BYTES == 0
+    sizes = x.shape[1] * width, w.shape[1] * width, g.shape[1] * width, width, past
 
     def part(first: int, last: int) -> Tensor:
         mine = x.new_zeros(x.shape)

@@ -142,6 +142,7 @@ def edge_curvatures(
     _, dy, dw = edge_slopes.reference(hx, y, w, g, *rest)
     dx, _, more_w = edge_slopes.reference(x, hy, w, g, *rest)
     more_x, more_y, _ = edge_slopes.reference(x, y, hw, g, *rest)
-    ends = *rest, g.shape[0], g.shape[1]
-    parts = [edge_convolution.reference(*at, *ends) for at in ((hx, y, w), (x, hy, w), (x, y, hw))]
+    size, parts = (g.shape[0], g.shape[1]), []
+    for a, b, c in ((hx, y, w), (x, hy, w), (x, y, hw)):
+        parts.append(edge_convolution.reference(a, b, c, *rest, *size))
     return dx + more_x, dy + more_y, dw + more_w, parts[0] + parts[1] + parts[2]

@@ -87,6 +87,10 @@ def _columns(code: _Code, n_rows: int) -> Any:
     b, at = code.b, code.at
     height = n_rows * code.simd.lanes
     with cgutils.for_range(b, at["last"], start=at["first"]) as loop:
+        if "k_x" in at:
+            turn = b.add(at["turn"], loop.index)
+            ahead(code, ("x",), "x1", "n_x", "k_x", turn)
+            ahead(code, ("w",), "w1", "n_w", "k_w", turn)
         left = code.whole("columns", code.times(loop.index, 2))
         right = code.whole("columns", code.times(loop.index, 2), 1)
         yield left, right, code.times(b.sub(loop.index, at["first"]), height)
@@ -143,17 +147,37 @@ def _pair(code: _Code, n_rows: int, n_vectors: int) -> None:
             simd.store(total, at["o"], place)
 
 
-def _fetch(code: _Code) -> None:
-    """Ask for the n numbers of x from x0 on, which are needed soon."""
-    b, at = code.b, code.at
+def prefetch(code: _Code, name: str, index: Any) -> None:
+    """Ask for a line of an array, which is needed soon."""
+    b = code.b
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
     function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-    stop = b.udiv(at["n"], code.int(code.simd.lanes))
-    with cgutils.for_range(b, stop) as loop:
-        index = code.plus(at["x0"], code.times(loop.index, code.simd.lanes))
-        place = b.bitcast(b.gep(at["x"], [index], source_etype=code.simd.scalar), byte)
-        b.call(function, [place, _INT32(0), _INT32(3), _INT32(1)])  # to read, keep, data
+    place = b.bitcast(b.gep(code.at[name], [index], source_etype=code.simd.scalar), byte)
+    b.call(function, [place, _INT32(0), _INT32(3), _INT32(1)])  # to read, keep, data
+
+
+def _fetch(code: _Code) -> None:
+    """Ask for the n numbers of x from x0 on."""
+    stop = code.b.udiv(code.at["n"], code.int(code.simd.lanes))
+    with cgutils.for_range(code.b, stop) as loop:
+        prefetch(code, "x", code.plus(code.at["x0"], code.times(loop.index, code.simd.lanes)))
+
+
+def ahead(
+    code: _Code, arrays: tuple[str, ...], base: str, size: str, share: str, turn: Any
+) -> None:
+    """Ask for this turn's share of what the next edge needs: memory is kept busy all along."""
+    b, at, lanes = code.b, code.at, code.simd.lanes
+    start = b.mul(turn, at[share])
+    whole = b.udiv(at[size], code.int(lanes))
+    stop = b.add(start, at[share])
+    stop = b.select(b.icmp_signed("<", stop, whole), stop, whole)
+    with cgutils.for_range(b, stop, start=start) as loop:
+        place = code.plus(at[base], code.times(loop.index, lanes))
+        for name in arrays:
+            if name in at:
+                prefetch(code, name, place)
 
 
 def _contract(code: _Code, horizontal: int) -> None:
@@ -208,9 +232,13 @@ def _walk(code: _Code, tile: Callable[[_Code, int, int], None], shifted: str, wi
         pairs = b.lshr(at["vectors"], code.int(1))
         with cgutils.for_range(b, pairs) as pair:
             _at_channels(code, moved, code.times(pair.index, 2 * lanes))
+            if "n_columns" in at:
+                at["turn"] = b.mul(pair.index, at["n_columns"])
             _by_height(code, tile, height, 2)
         with b.if_then(b.trunc(at["vectors"], ir.IntType(1))):
             _at_channels(code, moved, code.times(pairs, 2 * lanes))
+            if "n_columns" in at:
+                at["turn"] = b.mul(pairs, at["n_columns"])
             _by_height(code, tile, height, 1)
 
 
@@ -234,7 +262,8 @@ def _by_height(
 
 
 _TABLES = "chunks| n vectors columns| rows| "
-convolve = _make(_TABLES + "m| m0 x| x0 w| w0 o| o0", _walk, _convolve, "x0 w0 o0", 5)
+_AHEAD = " n_columns x1 w1 n_x n_w k_x k_w"
+convolve = _make(_TABLES + "m| m0 x| x0 w| w0 o| o0" + _AHEAD, _walk, _convolve, "x0 w0 o0", 5)
 weigh = _make(_TABLES + "m| m0 x| x0 g| g0 o| o0", _walk, _weigh, "x0 g0 o0", 6)
 pair = _make(_TABLES + "x| x0 w| w0 g| g0 o| o0", _walk, _pair, "x0 w0 g0", 5)
 _CONTRACT = "starts| n index| values| x| o| o0"

@@ -28,10 +28,9 @@ def _along(at: list[Tensor], h: Given) -> list[list[Tensor]]:
 
 
 def _plus(*terms: Tensor | None) -> Tensor | None:
-    given = [t for t in terms if t is not None]
-    total = given[0] if given else None
-    for t in given[1:]:
-        total = total + t
+    total = None
+    for t in terms:
+        total = t if total is None else total if t is None else total + t
     return total
 
 
@@ -123,10 +122,10 @@ def _second(
         found: list[Tensor | None] = list(edge_curvatures(*at, *along, *rest))
     else:
         (terms,) = _along(at, h)
-        found = [*edge_slopes(*terms, *rest), None] if any(needs[:3]) else [None] * 4
+        a, b, c, g = terms
+        found = [*edge_slopes(a, b, c, g, *rest), None] if any(needs[:3]) else [None] * 4
         if needs[3]:
-            g = at[3]
-            found[3] = edge_convolution(*terms[:3], *rest, g.shape[0], g.shape[1])
+            found[3] = edge_convolution(a, b, c, *rest, v=g.shape[0], k=g.shape[1])
         found[given[0]] = None
     return tuple(t if need else None for t, need in zip(found, needs, strict=False))
 
@@ -153,7 +152,7 @@ def _curvatures_vjp(
         if any(t is not None for t in along[:3]):
             more.append(_second((True,) * 4, here, along[:3], rest))
         if a[3] is not None:
-            more.append((*edge_slopes(*here[:3], a[3], *rest), None))
+            more.append((*edge_slopes(here[0], here[1], here[2], a[3], *rest), None))
         for gradients in more:
             for slot, t in zip(slots, gradients, strict=True):
                 found[slot] = _plus(found[slot], t)
