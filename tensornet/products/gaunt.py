@@ -13,14 +13,14 @@ METHODS = ("auto", *WAYS)
 # inputs, in the second only, and with many in both. Without odd paths, and with them.
 _FASTEST = {
     False: (
-        (("grid", 3), ("separable", None)),
+        (("grid", 4), ("separable", None)),
         (("dense", 8), ("separable", None)),
-        (("sparse", 5), ("separable", None)),
+        (("sparse", 4), ("grid", 5), ("separable", None)),
     ),
     True: (
         (("grid", None),),
         (("dense", 8), ("grid", None)),
-        (("sparse", 5), ("grid", None)),
+        (("sparse", 4), ("grid", None)),
     ),
 }
 

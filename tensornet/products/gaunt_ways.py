@@ -11,7 +11,6 @@ from torch import Tensor
 from tensornet.kernels import cp_product, cp_scaled, sparse_product, sphere_product
 from tensornet.products.coupling import coupling
 from tensornet.products.gaunt_fourier import Fourier
-from tensornet.products.gaunt_nodes import n_nodes
 from tensornet.products.gaunt_transform import Count, Nodes, Separable, Stored, Transform
 from tensornet.so3 import dim
 
@@ -221,11 +220,6 @@ def gaunt_target(l_max: int, odd_paths: bool) -> Tensor:  # (i, j, k)
     return even + coupling("poisson", l_max) if odd_paths else even
 
 
-def fewest(l_max: int, odd_paths: bool) -> int:
-    """Give the number of terms of the method ``"grid"``, without making it."""
-    return n_nodes(3 * l_max) * (3 if odd_paths else 1)
-
-
 def _flat(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
     """One axis for the batch of both."""
     batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
@@ -238,4 +232,5 @@ def _matmul(
     x: Tensor,  # (..., i, 1)
 ) -> Tensor:  # (..., q, 1)
     """Multiply functions of one channel as one large matrix."""
-    return (x[..., 0] @ matrix.mT)[..., None]
+    out: Tensor = (x[..., 0] @ matrix.mT)[..., None]
+    return out

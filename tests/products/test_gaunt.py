@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tensornet import so3
-from tensornet.products import ClebschGordanProduct, GauntProduct
+from tensornet.products import GauntProduct
 from tensornet.products.coupling import coupling
 from tensornet.products.gaunt import METHODS
 from tensornet.testing.products import assert_equivariant, assert_product_contract
