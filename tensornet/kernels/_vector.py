@@ -206,6 +206,24 @@ def where_zero(typing: Any, x: Any, y: Any, z: Any) -> Any:
     return y(x, y, z), code
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def ordinary(typing: Any, x: Any) -> Any:
+    """Whether all are from 1e-30 to 1e30."""
+
+    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        low, high = (
+            ir.Constant(
+                args[0].type, [ir.Constant(args[0].type.element, limit)] * args[0].type.count
+            )
+            for limit in (1e-30, 1e30)
+        )
+        inside = b.and_(b.fcmp_ordered(">=", args[0], low), b.fcmp_ordered("<=", args[0], high))
+        bits = ir.IntType(args[0].type.count)
+        return b.icmp_signed("==", b.bitcast(inside, bits), bits(-1))
+
+    return types.boolean(x), code
+
+
 def _third(which: int) -> Any:
     """A load of every third number, from the number `which` on."""
 
@@ -278,3 +296,22 @@ def transpose(
 
     n = types.intp
     return types.void(x, n, n, out, n, n), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def interleave_four(typing: Any, x: Any, start: Any, out: Any, place: Any) -> Any:
+    """Write four vectors, lanes one after the other: the first of each, the second of each."""
+
+    def code(*emit: Any) -> Any:
+        c = _Code(*emit)
+        n = c.simd.lanes
+        rows = [c.simd.load(c.data(0), c.args[1], v) for v in range(4)]
+        zip_low = [lane // 2 + n * (lane % 2) for lane in range(n)]
+        zip_high = [lane + n // 2 for lane in zip_low]
+        even, odd = ([c.mix(rows[k], rows[k + 2], z) for z in (zip_low, zip_high)] for k in (0, 1))
+        for half in (0, 1):
+            for v, z in enumerate((zip_low, zip_high)):
+                c.simd.store(c.mix(even[half], odd[half], z), c.data(2), c.args[3], 2 * half + v)
+        return c.context.get_dummy_value()
+
+    return types.void(x, types.intp, out, types.intp), code

@@ -19,12 +19,14 @@ from tensornet.kernels._vector import (
     absolute,
     every,
     fill,
+    interleave_four,
     larger,
     line_start,
     load,
     load_first,
     load_second,
     load_third,
+    ordinary,
     root,
     soon_written,
     store,
@@ -41,11 +43,16 @@ _GRAIN = 20_000  # harmonics worth a thread
 def _unit(x, y, z):  # type: ignore[no-untyped-def]  # Numba infers them
     """Directions, and one over lengths; both zero for a vector that is zero."""
     zero, one = fill(x, 0.0), fill(x, 1.0)
-    size = larger(absolute(x), larger(absolute(y), absolute(z)))
-    shrink = one / where_zero(size, one, size)
-    x, y, z = x * shrink, y * shrink, z * shrink
+    shrink = one
     squared = x * x + y * y + z * z
-    inverse = where_zero(squared, zero, one / root(where_zero(squared, one, squared)))
+    if ordinary(squared):
+        inverse = one / root(squared)
+    else:  # lengths that overflow when squared, or vanish, or are not numbers
+        size = larger(absolute(x), larger(absolute(y), absolute(z)))
+        shrink = one / where_zero(size, one, size)
+        x, y, z = x * shrink, y * shrink, z * shrink
+        squared = x * x + y * y + z * z
+        inverse = where_zero(squared, zero, one / root(where_zero(squared, one, squared)))
     return x * inverse, y * inverse, z * inverse, inverse * shrink
 
 
@@ -73,6 +80,8 @@ def _rows_out(scratch, base, out, e, m, more, rest):  # type: ignore[no-untyped-
         for j in range(0, m - lanes, lanes):
             transpose(scratch, base + j * lanes, lanes, out, e * m + j, m)
         transpose(scratch, base + (m - lanes) * lanes, lanes, out, e * m + m - lanes, m)
+    elif m == 4:
+        interleave_four(scratch, base, out, e * m)
     elif more:
         transpose(scratch, base, lanes, out, e * m, m)
     else:
@@ -226,11 +235,13 @@ def _table(n_l: int, dtype: torch.dtype) -> tuple[Any, ...]:
 
 def _run(function: Any, n_l: int, *tensors: Tensor) -> None:
     """In threads, edges by the vector; the last edges are done twice if they do not fill one."""
-    m = n_l * n_l
-    table = _table(n_l, tensors[0].dtype)
-    flat = _bridge.arrays(*(t.view(-1) for t in tensors))
-    grain = 16 * -(-_GRAIN // (16 * m))
-    _bridge.spread(lambda a, b: function(*table, *flat, n_l, m, a, b), len(tensors[0]), grain)
+    n, m, flat = len(tensors[0]), n_l * n_l, [a.reshape(-1) for a in _bridge.arrays(*tensors)]
+    fixed = *_table(n_l, tensors[0].dtype), *flat, n_l, m
+    if n * m < 2 * _GRAIN:
+        function(*fixed, 0, n)
+    else:
+        grain = 16 * -(-_GRAIN // (16 * m))
+        _bridge.spread(lambda start, stop: function(*fixed, start, stop), n, grain)
 
 
 def values(vectors: Tensor, m: int) -> Tensor:
@@ -241,7 +252,7 @@ def values(vectors: Tensor, m: int) -> Tensor:
     out = v.new_empty(len(v), n_l * n_l)
     if m:
         _run(_values, n_l, v, out)
-    return out[:n, :m].contiguous()
+    return _cut(out, n, m)
 
 
 def gradient(vectors: Tensor, g: Tensor) -> Tensor:
@@ -251,7 +262,7 @@ def gradient(vectors: Tensor, g: Tensor) -> Tensor:
     v, g = _filled(n, vectors), _filled(n, g, n_l * n_l)
     out = torch.empty_like(v)
     _run(_gradient, n_l, v, g, out)
-    return out[:n]
+    return _cut(out, n, 3)
 
 
 def curvature(vectors: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -261,10 +272,15 @@ def curvature(vectors: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     v, g, h = _filled(n, vectors), _filled(n, g, n_l * n_l), _filled(n, h)
     out, steps = torch.empty_like(v), torch.empty_like(g)
     _run(_curvature, n_l, v, g, h, out, steps)
-    return out[:n], steps[:n, :m].contiguous()
+    return _cut(out, n, 3), _cut(steps, n, m)
 
 
 def _filled(n: int, x: Tensor, m: int = 3) -> Tensor:
     """With rows of zeros where there are fewer than lanes, and numbers for all of a degree."""
     rows, columns = max(0, BYTES // x.itemsize - n), m - x.shape[1]
     return torch.nn.functional.pad(x, (0, columns, 0, rows)) if rows or columns else x
+
+
+def _cut(x: Tensor, n: int, m: int) -> Tensor:
+    """Without what was filled."""
+    return x if x.shape == (n, m) else x[:n, :m].contiguous()

@@ -218,8 +218,9 @@ for _kernel, _name in (
     (harmonics_curvature, "curvature"),
 ):
     _kernel.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.harmonics.cpu:{_name}")
+    _kernel.offer("numba_cuda", device="cuda", at=f"tensornet.kernels.harmonics.cuda:{_name}")
     _kernel.case("no edges", e=0, d=3, m=9)
-    _kernel.case("no harmonics", e=4, d=3, m=0)
+    _kernel.case("no harmonics", e=1, d=3, m=0)
     _kernel.case("one of each", e=1, d=3, m=1)
     _kernel.case("to degree two", e=1, d=3, m=9)
     _kernel.case("part of a degree", e=2, d=3, m=6)
