@@ -83,8 +83,9 @@ def _run(kind, sizes, a, b, h, u, v, w, out, start, stop):  # type: ignore[no-un
     """Items from start to stop."""
     n_i, n_j, n_k, n_r, c = sizes
     width = VECTORS * BYTES // a.itemsize
-    b0 = n_i * width
-    o0, s0 = b0 + n_j * width, b0 + (n_j + n_k) * width
+    row_o, row_s = n_i + n_j, n_i + n_j + n_k
+    rows = np.arange(row_s + _TERMS + 1) * width
+    b0, o0, s0 = rows[n_i], rows[row_o], rows[row_s]
     work = np.zeros(s0 + (_TERMS + 1) * width, a.dtype)
     for q in range(start * c, stop * c, width):
         n = min(width, stop * c - q)
@@ -96,13 +97,13 @@ def _run(kind, sizes, a, b, h, u, v, w, out, start, stop):  # type: ignore[no-un
             if kind == SCALED:
                 _scales(h, n_r, c, q, n, first, terms, work, s0)
             else:
-                multiply(STORE, terms, n_j, v, first * n_j, n_j, 1, work, b0, s0)
-            multiply(TIMES, terms, n_i, u, first * n_i, n_i, 1, work, 0, s0)
+                multiply(STORE, terms, n_j, v, first * n_j, n_j, 1, work, rows, n_i, rows, row_s)
+            multiply(TIMES, terms, n_i, u, first * n_i, n_i, 1, work, rows, 0, rows, row_s)
             if kind == TRACES:
                 _traces(work, s0, n_r, c, q, n, first, terms, out)
             else:
                 mode = ADD if first else STORE
-                multiply(mode, n_k, terms, w, first * n_k, 1, n_k, work, s0, o0)
+                multiply(mode, n_k, terms, w, first * n_k, 1, n_k, work, rows, row_s, rows, row_o)
         if kind != TRACES:
             _back(work, o0, n_k, c, q, n, out)
 

@@ -1,6 +1,6 @@
 """Vector code of products in CP format: a small matrix times a block of columns, in registers.
 
-Arrays are flat. A block has `VECTORS` vectors of columns, and its rows follow each other.
+Arrays are flat. A block has `VECTORS` vectors of columns; tables say where its rows stand.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._tile import BYTES, Vectors
+from tensornet.kernels._tile import FMA, Vectors
 
 VECTORS = 4  # of a block
 HEIGHT = 6  # rows of the largest tile: six rows of four vectors, and the four of a column
@@ -20,87 +20,93 @@ _INT32 = ir.IntType(32)
 
 
 def _tile(n_rows: int) -> Any:
-    """``s[k] = sum over t < size of a[a0 + k a_row + t a_step] x[x0 + t]`` for rows k of a block.
+    """``s[k] = sum over t < size of a[a0 + k a_row + t a_step] x[given[t0 + t]]`` for a few k.
 
-    STORE: ``o[o0 + k] = s[k]``; TIMES: ``o[o0 + k] *= s[k]``; ADD: ``o[o0 + k] += s[k]``.
+    STORE: ``x[made[k0 + k]] = s[k]``; TIMES: ``x[made[k0 + k]] *= s[k]``; ADD: ``+= s[k]``.
     """
 
     def tile(
         typing: Any, mode: Any, size: Any, a: Any, a0: Any, a_row: Any, a_step: Any,
-        x: Any, x0: Any, o0: Any,
+        x: Any, given: Any, t0: Any, made: Any, k0: Any,
     ) -> Any:  # fmt: skip
         n = types.intp
-        return types.void(n, n, a, n, n, n, x, n, n), lambda *emit: _emit(n_rows, *emit)
+        arguments = (n, n, a, n, n, n, x, given, n, made, n)
+        return types.void(*arguments), lambda *emit: _emit(n_rows, *emit)
 
     return intrinsic(tile)
 
 
 def _emit(n_rows: int, context: Any, b: Any, signature: Any, args: tuple[Any, ...]) -> Any:
-    mode, size, _, a0, a_row, a_step, _, x0, o0 = args
-    a, x = (context.make_array(signature.args[k])(context, b, args[k]).data for k in (2, 6))
+    mode, size, _, a0, a_row, a_step, _, _, t0, _, k0 = args
+    a, x, given, made = (
+        context.make_array(signature.args[k])(context, b, args[k]).data for k in (2, 6, 7, 9)
+    )
     number = signature.args[6].dtype
     simd = Vectors(b, context.get_value_type(number), number.bitwidth)
-    width, each = VECTORS * simd.lanes, range(VECTORS)
+    each = range(VECTORS)
 
-    def times(value: Any, factor: int) -> Any:
-        return b.mul(value, ir.Constant(value.type, factor))
+    def place(table: Any, index: Any) -> Any:
+        return b.load(b.gep(table, [index], source_etype=size.type))
 
-    starts = [b.add(a0, times(a_row, k)) for k in range(n_rows)]
+    def plus(value: Any, k: int) -> Any:
+        return b.add(value, ir.Constant(value.type, k))
+
+    starts = [b.add(a0, b.mul(a_row, ir.Constant(a_row.type, k))) for k in range(n_rows)]
     zero = simd.constant(0.0)
     sums = [[cgutils.alloca_once_value(b, zero) for _ in each] for _ in starts]
     for mine in sums:
         for variable in mine:
             b.store(zero, variable)
     with cgutils.for_range(b, size) as loop:
-        there, along = b.add(x0, times(loop.index, width)), b.mul(loop.index, a_step)
+        there, along = place(given, b.add(t0, loop.index)), b.mul(loop.index, a_step)
         vectors = [simd.load(x, there, v) for v in each]
         for start, mine in zip(starts, sums, strict=True):
             factor = simd.every(a, b.add(start, along))
             for v in each:
                 b.store(simd.multiply_add(factor, vectors[v], b.load(mine[v])), mine[v])
     done = [[b.load(s) for s in mine] for mine in sums]
-    places = [b.add(o0, ir.Constant(o0.type, k * width)) for k in range(n_rows)]
+    places = [place(made, plus(k0, k)) for k in range(n_rows)]
     end = b.append_basic_block("end")
     switch = b.switch(mode, end)
     for chosen in (STORE, TIMES, ADD):
         block = b.append_basic_block("mode")
         switch.add_case(ir.Constant(mode.type, chosen), block)
         b.position_at_end(block)
-        for place, mine in zip(places, done, strict=True):
+        for row, mine in zip(places, done, strict=True):
             for v in each:
                 value = mine[v]
                 if chosen == TIMES:
-                    value = b.fmul(value, simd.load(x, place, v))
+                    value = b.fmul(value, simd.load(x, row, v))
                 elif chosen == ADD:
-                    value = b.fadd(value, simd.load(x, place, v))
-                simd.store(value, x, place, v)
+                    value = b.fadd(value, simd.load(x, row, v))
+                simd.store(value, x, row, v)
         b.branch(end)
     b.position_at_end(end)
     return context.get_dummy_value()
 
 
-_six, _four, _two, _one = _tile(HEIGHT), _tile(4), _tile(2), _tile(1)
+six, four, three, two, one = (_tile(height) for height in (HEIGHT, 4, 3, 2, 1))
 
 
 @_bridge.jit
-def multiply(mode, rows, size, a, a0, a_row, a_step, x, x0, o0):  # type: ignore[no-untyped-def]
-    """A matrix of some rows times a block of `size` rows of x, to rows of x elsewhere."""
-    width = VECTORS * BYTES // x.itemsize
+def multiply(  # type: ignore[no-untyped-def]
+    mode, rows, size, a, a0, a_row, a_step, x, given, t0, made, k0
+):
+    """A matrix of some rows times the rows `given` of x, to the rows `made`."""
     k = 0
     while k < rows:
-        a_k, o_k = a0 + k * a_row, o0 + k * width
-        left = rows - k
+        start, left = a0 + k * a_row, rows - k
         if left >= HEIGHT:
-            _six(mode, size, a, a_k, a_row, a_step, x, x0, o_k)
+            six(mode, size, a, start, a_row, a_step, x, given, t0, made, k0 + k)
             k += HEIGHT
         elif left >= 4:
-            _four(mode, size, a, a_k, a_row, a_step, x, x0, o_k)
+            four(mode, size, a, start, a_row, a_step, x, given, t0, made, k0 + k)
             k += 4
         elif left >= 2:
-            _two(mode, size, a, a_k, a_row, a_step, x, x0, o_k)
+            two(mode, size, a, start, a_row, a_step, x, given, t0, made, k0 + k)
             k += 2
         else:
-            _one(mode, size, a, a_k, a_row, a_step, x, x0, o_k)
+            one(mode, size, a, start, a_row, a_step, x, given, t0, made, k0 + k)
             k += 1
 
 
@@ -141,6 +147,53 @@ def fill(typing: Any, h: Any, h0: Any, o: Any, o0: Any, n: Any) -> Any:
 
     n_type = types.intp
     return types.void(h, n_type, o, n_type, n_type), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def turn(
+    typing: Any, x: Any, u: Any, v: Any, o: Any, ou: Any, ov: Any, t: Any, cos: Any, sin: Any,
+    n: Any,
+) -> Any:  # fmt: skip
+    """``o[ou + s] = x[u + s] c - x[v + s] d`` and ``o[ov + s] = x[v + s] c + x[u + s] d``, s < n.
+
+    c and d stand in t.
+    """
+
+    def code(context: Any, b: Any, signature: Any, args: tuple[Any, ...]) -> Any:
+        x, o, t = (
+            context.make_array(signature.args[k])(context, b, args[k]).data for k in (0, 3, 6)
+        )
+        _, u, v, _, ou, ov, _, cos, sin, n = args
+        number = signature.args[0].dtype
+        simd = Vectors(b, context.get_value_type(number), number.bitwidth)
+
+        def both(left: Any, right: Any, c: Any, d: Any) -> tuple[Any, Any]:
+            one = b.fsub(b.fmul(left, c, flags=FMA), b.fmul(right, d, flags=FMA), flags=FMA)
+            two = b.fadd(b.fmul(right, c, flags=FMA), b.fmul(left, d, flags=FMA), flags=FMA)
+            return one, two
+
+        c, d = simd.every(t, cos), simd.every(t, sin)
+        whole = b.and_(n, ir.Constant(n.type, -simd.lanes))
+        lanes = ir.Constant(n.type, simd.lanes)
+        with cgutils.for_range_slice(b, n.type(0), whole, lanes, n.type) as (s, _):
+            given = [simd.load(x, b.add(place, s)) for place in (u, v)]
+            for made, place in zip(both(given[0], given[1], c, d), (ou, ov), strict=True):
+                simd.store(made, o, b.add(place, s))
+        first = _INT32(0)
+        c, d = b.extract_element(c, first), b.extract_element(d, first)
+        with cgutils.for_range(b, n, start=whole) as loop:
+            one, two, three, four = (
+                b.gep(data, [b.add(place, loop.index)], source_etype=simd.scalar)
+                for data, place in ((x, u), (x, v), (o, ou), (o, ov))
+            )
+            for made, place in zip(
+                both(b.load(one), b.load(two), c, d), (three, four), strict=True
+            ):
+                b.store(made, place)
+        return context.get_dummy_value()
+
+    k = types.intp
+    return types.void(x, k, k, o, k, k, t, k, k, k), code
 
 
 @intrinsic  # type: ignore[untyped-decorator]
