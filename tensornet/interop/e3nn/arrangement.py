@@ -80,6 +80,11 @@ def groups(muls: Iterable[int]) -> list[tuple[int, set[int]]]:
     return [(mul, {mul}) for mul in found]
 
 
+def split(x: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:  # (..., d) -> (..., size) each
+    """Take columns apart; one part is the tensor itself, whose gradient is not copied then."""
+    return [x] if len(sizes) == 1 else x.split(list(sizes), -1)
+
+
 class Arrangement(nn.Module):
     """Take rows of irreps apart into groups ``(n, components, channels)``, and put them together.
 
@@ -112,10 +117,11 @@ class Arrangement(nn.Module):
     def split(self, x: Tensor) -> list[Tensor]:  # (n, dim) -> (n, i, c) each
         """Take apart; blocks of no group are left out."""
         sizes = [i * c for i, c in self.shapes]
-        parts = self.permutation(x).split([*sizes, self.left], -1)
+        sizes = [*sizes, self.left] if self.left or not sizes else sizes
+        parts = split(self.permutation(x), sizes)
         return [
             part.unflatten(-1, shape).contiguous()
-            for part, shape in zip(parts[:-1], self.shapes, strict=True)
+            for part, shape in zip(parts, self.shapes, strict=False)
         ]
 
     def join(self, parts: list[Tensor], like: Tensor, n: int) -> Tensor:  # (n, i, c) -> (n, dim)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensornet.interop.e3nn.arrangement import Arrangement, Block, groups
+from tensornet.interop.e3nn.arrangement import Arrangement, Block, groups, split
 from tensornet.interop.e3nn.coupling import Table, spread
 from tensornet.interop.e3nn.paths import Path, members
 from tensornet.interop.e3nn.weighted import pairs
@@ -99,7 +99,7 @@ class Mixed(nn.Module):
         sizes = [weighted * self.sizes[place][0] for place, _, _, weighted, _ in self.steps]
         sums: list[Tensor | None] = [None] * len(self.outs)
         for table, own, (place, g, total, weighted, plain) in zip(
-            self.tables, w.split(sizes, 1), self.steps, strict=True
+            self.tables, split(w, sizes), self.steps, strict=True
         ):
             mul, d = self.sizes[place]
             matrix = own.unflatten(1, (weighted, mul))

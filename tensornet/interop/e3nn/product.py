@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tensornet import _check
-from tensornet.interop.e3nn.arrangement import Block, Permutation
+from tensornet.interop.e3nn.arrangement import Block, Permutation, split
 from tensornet.interop.e3nn.instructions import (
     ProductError,
     Program,
@@ -203,10 +203,8 @@ class TensorProduct(nn.Module):
         weights = given.expand(*batch, -1).reshape(n, given.shape[-1]) if own else given[None]
         sizes = [stage.n_weights for stage in self.stages]
         total: Tensor | None = None
-        for stage, turned, w in zip(
-            self.stages, self.turned, self.arranged(weights).split(sizes, 1) if sizes else (),
-            strict=True,
-        ):  # fmt: skip
+        parts = split(self.arranged(weights), sizes) if sizes else ()
+        for stage, turned, w in zip(self.stages, self.turned, parts, strict=True):
             part = stage.rows(two, one, w) if turned else stage.rows(one, two, w)
             total = part if total is None else total + part
         if total is None:

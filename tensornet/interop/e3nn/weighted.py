@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensornet.interop.e3nn.arrangement import Arrangement, Block, groups
+from tensornet.interop.e3nn.arrangement import Arrangement, Block, groups, split
 from tensornet.interop.e3nn.coupling import Table, spread
 from tensornet.interop.e3nn.paths import Path, members
 from tensornet.kernels import edge_convolution, sparse_product, weighted_product
@@ -63,7 +63,7 @@ class _Weighted(nn.Module):
         sizes = [n * c for n, c in zip(self.n_paths, channels, strict=True)]
         made = []
         for own, n, c, plain in zip(
-            w.split(sizes, 1), self.n_paths, channels, self.has_plain, strict=True
+            split(w, sizes), self.n_paths, channels, self.has_plain, strict=True
         ):
             part = own.unflatten(1, (n, c))
             made.append(torch.cat([part, part.new_ones(len(w), 1, c)], 1) if plain else part)
