@@ -33,6 +33,8 @@ from tensornet.kernels.grid import sphere_product as sphere_product
 from tensornet.kernels.harmonics import harmonics as harmonics
 from tensornet.kernels.harmonics import harmonics_curvature as harmonics_curvature
 from tensornet.kernels.harmonics import harmonics_gradient as harmonics_gradient
+from tensornet.kernels.segment import segment_rows as segment_rows
+from tensornet.kernels.segment import segment_sum as segment_sum
 from tensornet.kernels.sparse import sparse_product as sparse_product
 from tensornet.kernels.sparse import sparse_slopes as sparse_slopes
 from tensornet.kernels.sparse import weighted_product as weighted_product

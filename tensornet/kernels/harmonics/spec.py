@@ -226,6 +226,6 @@ for _kernel, _name in (
     _kernel.case("part of a degree", e=2, d=3, m=6)
     _kernel.case("vectors and a rest", e=37, d=3, m=16)
     _kernel.case("few harmonics", e=53, d=3, m=4)
-    _kernel.case("high degrees", e=19, d=3, m=196)
+    _kernel.case("high degrees", e=31, d=3, m=144)
     _kernel.case("real sizes", e=203, d=3, m=81)
     _kernel.case("many rows", e=1000, d=3, m=1)
