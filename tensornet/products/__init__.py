@@ -1,5 +1,6 @@
 """Equivariant bilinear maps of features, one coupling in several formats."""
 
+from tensornet.products.aligned import AlignedProduct as AlignedProduct
 from tensornet.products.base import Certificate as Certificate
 from tensornet.products.base import Cost as Cost
 from tensornet.products.base import Product as Product
