@@ -12,3 +12,7 @@ from tensornet.products.edge import EdgeProduct as EdgeProduct
 from tensornet.products.gaunt import GauntProduct as GauntProduct
 from tensornet.products.gaunt_power import GauntPower as GauntPower
 from tensornet.products.matrix import MatrixProduct as MatrixProduct
+from tensornet.products.path_rank import PathRankProduct as PathRankProduct
+from tensornet.products.path_rank import path_scales as path_scales
+from tensornet.products.select import Selection as Selection
+from tensornet.products.select import select as select

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -47,6 +47,31 @@ class Cost:
 
     multiplies: int
     bytes: int
+
+
+def dimension(listed: Sequence[Path], copies: int) -> int:
+    """Count the independent weights of paths that are sums of products of three scales.
+
+    The dimension of the set of all ``sum over s < copies of a[s, l1] b[s, l2] c[s, l3]``: the rank
+    of its derivative at a random point.
+
+    Args:
+        listed: The paths (l1, l2, l3).
+        copies: Number of terms of a sum.
+
+    Returns:
+        At most the number of paths.
+    """
+    n = 1 + max(max(path) for path in listed)
+    generator = torch.Generator().manual_seed(20260118)
+    shape = (copies, 3, n)
+    scales = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5
+    derivative = torch.zeros(len(listed), *shape, dtype=torch.float64)
+    for row, path in zip(derivative, listed, strict=True):
+        chosen = torch.stack([scales[:, k, l] for k, l in enumerate(path)])
+        for k, l in enumerate(path):
+            row[:, k, l] = chosen.prod(0) / chosen[k]
+    return int(torch.linalg.matrix_rank(derivative.flatten(1)))
 
 
 class Constants(nn.Module):
@@ -226,15 +251,7 @@ class Product(Constants, ABC):
         found = self.interactability()
         if self.path_weights == "path":
             return len(found)
-        generator = torch.Generator().manual_seed(20260118)
-        shape = (copies, 3, self.l_max + 1)
-        scales = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5
-        derivative = torch.zeros(len(found), *shape, dtype=torch.float64)
-        for row, path in zip(derivative, found, strict=True):
-            chosen = torch.stack([scales[:, k, l] for k, l in enumerate(path)])
-            for k, l in enumerate(path):
-                row[:, k, l] = chosen.prod(0) / chosen[k]
-        return int(torch.linalg.matrix_rank(derivative.flatten(1)))
+        return dimension(found, copies)
 
     def weight_shape(self, channels: int) -> tuple[int, ...]:
         """Give the last axes of `weight`, empty if there is none."""

@@ -70,7 +70,8 @@ class Dense(Way):
         if matrices.shape[-1] == 1:
             out: Tensor = matrices[..., 0] @ x1
             return out
-        return (matrices * x1[..., None, :, :]).sum(-2)
+        summed: Tensor = (matrices * x1[..., None, :, :]).sum(-2)
+        return summed
 
     def count(self, channels: int, channels2: int) -> int:
         """Count both contractions."""

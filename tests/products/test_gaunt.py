@@ -86,7 +86,7 @@ def test_one_channel_and_many_may_take_other_methods() -> None:
     torch.testing.assert_close(expected[..., :1], apart, rtol=0, atol=1e-13)
 
 
-def test_auto_multiplies_less_than_the_definition(channels: int) -> None:
+def test_auto_multiplies_less_than_the_definition() -> None:
     auto, dense = GauntProduct(10), GauntProduct(10, "dense")
     assert 5 * auto.cost(10, 64).multiplies < dense.cost(10, 64).multiplies
 
