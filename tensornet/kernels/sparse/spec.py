@@ -8,10 +8,12 @@ once, which shares most of the work. A derivative of a slope is a slope again, w
 replaced.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from tensornet.kernels._registry import kernel
+from tensornet.kernels._registry import Kernel, kernel
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -319,7 +321,16 @@ def _values_slope(*factors: tuple[Tensor, Tensor]) -> Tensor:  # (t,)
     return product.sum((0, 2))
 
 
-for _kernel in (sparse_product, sparse_slopes):
+_OFFERS: dict[str, Kernel[..., Any]] = {
+    "product": sparse_product,
+    "slopes": sparse_slopes,
+    "weighted": weighted_product,
+    "weighted_slopes": weighted_slopes,
+}
+for _name, _kernel in _OFFERS.items():
+    _kernel.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.sparse.cpu:{_name}")
+    _kernel.offer("numba_cuda", device="cuda", at=f"tensornet.kernels.sparse.cuda:{_name}")
+for _kernel in (_OFFERS["product"], _OFFERS["slopes"]):
     _kernel.case("no rows", n=0, i=2, j=2, k=1, t=2, c=2)
     _kernel.case("no numbers", n=2, i=2, j=2, k=3, t=0, c=2)
     _kernel.case("one of each", n=1, i=1, j=1, k=1, t=1, c=1)
@@ -328,7 +339,7 @@ for _kernel in (sparse_product, sparse_slopes):
     _kernel.case("one channel, many rows", n=53, i=4, j=4, k=4, t=30, c=1)
     _kernel.case("a vector and a rest", n=5, i=4, j=5, k=9, t=60, c=19)
     _kernel.case("many channels", n=3, i=16, j=16, k=16, t=500, c=64)
-for _kernel in (weighted_product, weighted_slopes):
+for _kernel in (_OFFERS["weighted"], _OFFERS["weighted_slopes"]):
     _kernel.case("no rows", n=0, s=1, i=2, j=2, k=1, p=2, t=2, c=2)
     _kernel.case("no numbers", n=2, s=2, i=2, j=2, k=3, p=2, t=0, c=2)
     _kernel.case("one of each", n=1, s=1, i=1, j=1, k=1, p=1, t=1, c=1)
