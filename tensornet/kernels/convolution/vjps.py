@@ -125,7 +125,8 @@ def _second(
         a, b, c, g = terms
         found = [*edge_slopes(a, b, c, g, *rest), None] if any(needs[:3]) else [None] * 4
         if needs[3]:
-            found[3] = edge_convolution(a, b, c, *rest, v=g.shape[0], k=g.shape[1])
+            s, r, i, j, k, p, v = rest
+            found[3] = edge_convolution(a, b, c, s, r, i, j, k, p, v, g.shape[0], g.shape[1])
         found[given[0]] = None
     return tuple(t if need else None for t, need in zip(found, needs, strict=False))
 
