@@ -39,5 +39,8 @@ from tensornet.kernels.sparse import sparse_product as sparse_product
 from tensornet.kernels.sparse import sparse_slopes as sparse_slopes
 from tensornet.kernels.sparse import weighted_product as weighted_product
 from tensornet.kernels.sparse import weighted_slopes as weighted_slopes
+from tensornet.kernels.spline import spline as spline
+from tensornet.kernels.spline import spline_moments as spline_moments
+from tensornet.kernels.spline import spline_slopes as spline_slopes
 from tensornet.kernels.tucker import tucker_points as tucker_points
 from tensornet.kernels.tucker import tucker_slopes as tucker_slopes
