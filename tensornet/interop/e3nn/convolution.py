@@ -89,8 +89,7 @@ class TensorProductConv(nn.Module):
         if self.fused:
             sides = blocks(made.irreps_in1), blocks(made.irreps_in2), blocks(made.irreps_out)
             self.product: Any = OneToMany(paths, *sides)
-            places = torch.cat([*self.product.order, torch.empty(0)]).long()
-            self.arranged = Permutation(places)
+            self.arranged = Permutation(self.product.take_order())
         else:
             self.product = of_program(made, internal=False, shared=False)
 

@@ -24,8 +24,8 @@ def terms(one: int, two: int, three: int) -> tuple[Index, Index, Index, NDArray[
 class Table(nn.Module):
     """Lists of components, paths and values, gathered block by block.
 
-    The values keep their 64 bits when the module is converted: they are stored as whole numbers,
-    so that a module made single and then double again is exact.
+    The values stay what they are when the module is converted: they are stored as whole numbers,
+    so that a module made single and then double again is exact, and inputs say the precision.
     """
 
     def __init__(self, blocks: list[tuple[Index, NDArray[np.float64]]]) -> None:
@@ -33,19 +33,23 @@ class Table(nn.Module):
         columns = [b[0] for b in blocks] or [np.empty((4, 0), np.int64)]
         values = [b[1] for b in blocks] or [np.empty(0)]
         at = torch.from_numpy(np.concatenate(columns, 1)).contiguous()
-        bits = torch.from_numpy(np.concatenate(values)).view(torch.int64)
+        numbers = torch.from_numpy(np.concatenate(values))
         for name, column in zip("ijkp", at, strict=True):
             self.register_buffer(f"at_{name}", column.clone(), persistent=False)
-        self.register_buffer("bits", bits, persistent=False)
+        self.register_buffer("bits_64", numbers.view(torch.int64), persistent=False)
+        self.register_buffer("bits_32", numbers.float().view(torch.int32), persistent=False)
         self.at_i: Tensor
         self.at_j: Tensor
         self.at_k: Tensor
         self.at_p: Tensor
-        self.bits: Tensor
+        self.bits_64: Tensor
+        self.bits_32: Tensor
 
     def values(self, dtype: torch.dtype) -> Tensor:  # (t,)
         """Give the numbers in a dtype."""
-        return self.bits.view(torch.float64).to(dtype)
+        if dtype == torch.float32:
+            return self.bits_32.view(dtype)
+        return self.bits_64.view(torch.float64).to(dtype)
 
 
 def spread(

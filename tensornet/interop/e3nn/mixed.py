@@ -42,7 +42,8 @@ class Mixed(nn.Module):
         self.sizes = [out[o] for o in self.outs]
         starts = np.cumsum([0, *(mul * d for mul, d in second)]).tolist()
         second_start = dict(enumerate(starts)) if kind == "many" else self.two.start
-        self.order: list[Tensor] = []
+        self.order: list[Tensor] = []  # places of the weights
+        self.n_weights = 0
         self.tables: Any = nn.ModuleList()
         self.steps: list[tuple[int, int, int, int, int]] = []
         for place, o in enumerate(self.outs):
@@ -83,10 +84,11 @@ class Mixed(nn.Module):
         self.tables.append(Table(numbers))
         self.steps.append((place, g, total, total * width - plain, plain))
 
-    @property
-    def n_weights(self) -> int:
-        """Number of weights."""
-        return sum(len(part) for part in self.order)
+    def take_order(self) -> Tensor:
+        """Give the places of the weights, in the order of their use, which are kept no longer."""
+        order = torch.cat([*self.order, torch.empty(0, dtype=torch.int64)])
+        self.n_weights, self.order = len(order), []
+        return order
 
     def rows(self, x: Tensor, y: Tensor, w: Tensor) -> Tensor:  # (n, dim1), (n, dim2) -> (n, dim)
         """Multiply row by row."""
@@ -95,7 +97,7 @@ class Mixed(nn.Module):
         if self.kind == "pairs":
             both = [pairs(a, b) for a, b in zip(firsts, seconds, strict=True)]
             firsts, seconds = [a for a, _ in both], [b for _, b in both]
-        row = torch.arange(len(x), device=x.device)
+        row = torch.arange(x.shape[0], device=x.device)
         sizes = [weighted * self.sizes[place][0] for place, _, _, weighted, _ in self.steps]
         sums: list[Tensor | None] = [None] * len(self.outs)
         for table, own, (place, g, total, weighted, plain) in zip(
@@ -104,18 +106,27 @@ class Mixed(nn.Module):
             mul, d = self.sizes[place]
             matrix = own.unflatten(1, (weighted, mul))
             if plain:
-                matrix = torch.cat([matrix, own.new_ones(len(w), plain, mul)], 1)
+                matrix = torch.cat([matrix, own.new_ones(w.shape[0], plain, mul)], 1)
             at, values = (table.at_i, table.at_j, table.at_k), table.values(x.dtype)
             if self.kind == "many":
-                one = x.new_ones(1, 1, firsts[g].shape[2]).expand(len(x), -1, -1)
+                one = x.new_ones(1, 1, firsts[g].shape[2]).expand(x.shape[0], -1, -1)
                 made = edge_convolution(
-                    firsts[g], seconds[g], one, row, row, *at, table.at_p, values, len(x), d * total
+                    firsts[g],
+                    seconds[g],
+                    one,
+                    row,
+                    row,
+                    *at,
+                    table.at_p,
+                    values,
+                    x.shape[0],
+                    d * total,
                 )
             else:
                 made = sparse_product(firsts[g], seconds[g], *at, values, d * total)
-            made = made.reshape(len(x), d, weighted + plain)
-            mixed = made.flatten(0, 1) @ matrix[0] if len(w) == 1 else torch.bmm(made, matrix)
-            mixed = mixed.view(len(x), d, mul)
+            made = made.reshape(x.shape[0], d, weighted + plain)
+            mixed = made.flatten(0, 1) @ matrix[0] if w.shape[0] == 1 else torch.bmm(made, matrix)
+            mixed = mixed.view(x.shape[0], d, mul)
             before = sums[place]
             sums[place] = mixed if before is None else before + mixed
-        return self.outside.join([s for s in sums if s is not None], x, len(x))
+        return self.outside.join([s for s in sums if s is not None], x, x.shape[0])

@@ -117,8 +117,9 @@ class TensorProduct(nn.Module):
         found = stages(made)
         self.turned = [turned for turned, _ in found]
         self.stages: Any = nn.ModuleList(stage for _, stage in found)
-        places = [part for _, stage in found for part in stage.order]
+        places = [stage.take_order() for _, stage in found]
         self.arranged = Permutation(torch.cat([*places, torch.empty(0)]).long())
+        self.sizes = [stage.n_weights for _, stage in found]
         if internal and self.weight_numel > 0:
             self.register_parameter("weight", nn.Parameter(torch.randn(self.weight_numel)))
         else:
@@ -187,29 +188,35 @@ class TensorProduct(nn.Module):
         name = type(self).__name__
         given = self._weights(weight)
         _check.one_kind(name, x=x, y=y, **({"weight": given} if self.weight_numel else {}))
-        _check.shapes(name, x=(x, f"... {self.dims[0]}"))
-        _check.shapes(name, y=(y, f"... {self.dims[1]}"))
+        if x.shape[-1:] != self.dims[:1] or y.shape[-1:] != self.dims[1:2]:
+            _check.shapes(name, x=(x, f"... {self.dims[0]}"))
+            _check.shapes(name, y=(y, f"... {self.dims[1]}"))
         own = self.weight_numel > 0 and not self.shared_weights
-        batches = [x.shape[:-1], y.shape[:-1], *([given.shape[:-1]] if own else [])]
-        try:
-            batch = torch.broadcast_shapes(*batches)
-        except RuntimeError as error:
-            raise ProductError(
-                f"`{name}(x, y, weight)` must have batches that broadcast. "
-                f"Got {', '.join(str(tuple(b)) for b in batches)}."
-            ) from error
+        batch = self._batch(x, y, *([given] if own else []))
         n = math.prod(batch)
-        one, two = (t.expand(*batch, t.shape[-1]).reshape(n, t.shape[-1]) for t in (x, y))
-        weights = given.expand(*batch, -1).reshape(n, given.shape[-1]) if own else given[None]
-        sizes = [stage.n_weights for stage in self.stages]
+        one, two = _rows(x, batch, n), _rows(y, batch, n)
+        weights = _rows(given, batch, n) if own else given[None]
         total: Tensor | None = None
-        parts = split(self.arranged(weights), sizes) if sizes else ()
+        parts = split(self.arranged(weights), self.sizes) if self.sizes else ()
         for stage, turned, w in zip(self.stages, self.turned, parts, strict=True):
             part = stage.rows(two, one, w) if turned else stage.rows(one, two, w)
             total = part if total is None else total + part
         if total is None:
             total = x.new_zeros(n, self.dims[2])
         return total.view(*batch, self.dims[2])
+
+    def _batch(self, *given: Tensor) -> tuple[int, ...]:
+        """Broadcast batches."""
+        batches = [tuple(t.shape[:-1]) for t in given]
+        if len(set(batches)) == 1:
+            return batches[0]
+        try:
+            return tuple(torch.broadcast_shapes(*batches))
+        except RuntimeError as error:
+            raise ProductError(
+                f"`{type(self).__name__}(x, y, weight)` must have batches that broadcast. "
+                f"Got {', '.join(str(batch) for batch in batches)}."
+            ) from error
 
     def right(self, y: Tensor, weight: Weights = None) -> Tensor:  # (..., dim2)
         """Give the linear map of the first input to the product.
@@ -312,6 +319,13 @@ class TensorProduct(nn.Module):
         one, two, three = (side.simplify() for side in sides)
         name = type(self).__name__
         return f"{name}({one} x {two} -> {three} | {n_paths} paths | {self.weight_numel} weights)"
+
+
+def _rows(x: Tensor, batch: tuple[int, ...], n: int) -> Tensor:  # (n, d)
+    """Repeat along the batch and flatten it."""
+    if x.shape[:-1] == batch and x.ndim == 2:
+        return x
+    return x.expand(*batch, x.shape[-1]).reshape(n, x.shape[-1])
 
 
 def of_program(made: Program, *, internal: bool, shared: bool) -> TensorProduct:

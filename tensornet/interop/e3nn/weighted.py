@@ -19,7 +19,8 @@ class _Weighted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tables: Any = nn.ModuleList()
-        self.order: list[Tensor] = []  # places of the weights, in the order of their use
+        self.order: list[Tensor] = []  # places of the weights
+        self.n_weights = 0
         self.n_paths: list[int] = []  # with weights
         self.has_plain: list[bool] = []  # paths without
 
@@ -53,10 +54,11 @@ class _Weighted(nn.Module):
         self.has_plain.append(any(path.offset is None for path in paths))
         self.tables.append(Table(numbers))
 
-    @property
-    def n_weights(self) -> int:
-        """Number of weights."""
-        return sum(len(part) for part in self.order)
+    def take_order(self) -> Tensor:
+        """Give the places of the weights, in the order of their use, which are kept no longer."""
+        order = torch.cat([*self.order, torch.empty(0, dtype=torch.int64)])
+        self.n_weights, self.order = len(order), []
+        return order
 
     def _weights(self, w: Tensor, channels: Sequence[int]) -> list[Tensor]:  # -> (s, p, c) each
         """Take weights ``(s, own)`` apart; paths without have ones."""
@@ -66,7 +68,7 @@ class _Weighted(nn.Module):
             split(w, sizes), self.n_paths, channels, self.has_plain, strict=True
         ):
             part = own.unflatten(1, (n, c))
-            made.append(torch.cat([part, part.new_ones(len(w), 1, c)], 1) if plain else part)
+            made.append(torch.cat([part, part.new_ones(w.shape[0], 1, c)], 1) if plain else part)
         return made
 
 
@@ -113,14 +115,14 @@ class OneToMany(_Weighted):
             self.inside.split(x), weights, self.tables, shapes, strict=True
         ):
             at = table.at_i, table.at_j, table.at_k, table.at_p, table.values(x.dtype)
-            own = own.expand(len(y), -1, -1)
+            own = own.expand(y.shape[0], -1, -1)
             sums.append(edge_convolution(part, y, own, sender, receiver, *at, v, k))
         return self.outside.join(sums, x, v)
 
     def rows(self, x: Tensor, y: Tensor, w: Tensor) -> Tensor:  # (n, dim1), (n, dim2) -> (n, dim)
         """Multiply row by row."""
-        row = torch.arange(len(x), device=x.device)
-        done: Tensor = self(x, y, w, row, row, len(x))
+        row = torch.arange(x.shape[0], device=x.device)
+        done: Tensor = self(x, y, w, row, row, x.shape[0])
         return done
 
 
@@ -176,7 +178,7 @@ class OneToOne(_Weighted):
                 made.append(weighted_product(one, two, own, *at, table.at_p, values, k))
             else:
                 made.append(sparse_product(one, two, *at, values, k))
-        return self.outside.join(made, x, len(x))
+        return self.outside.join(made, x, x.shape[0])
 
 
 def pairs(
