@@ -74,7 +74,7 @@ class CPProduct(Product):
                 "mixes the paths. Got 'path'. (Take `ClebschGordanProduct` or `EdgeProduct`.)"
             )
         if isinstance(rank, str):
-            rank = _scheduled(rank, l_max)
+            rank = scheduled_rank(rank, l_max)
         if rank is not None:
             _check.at_least("CPProduct", 1, rank=rank)
         value = factors(l_max, rank, tolerance, odd_paths=odd_paths)
@@ -176,7 +176,20 @@ class CPProduct(Product):
         return Cost(multiplies, self._traffic(n, channels))
 
 
-def _scheduled(schedule: str, l_max: int) -> int:
+def scheduled_rank(schedule: str, l_max: int) -> int:
+    """Give the rank that a schedule of the paper says.
+
+    Args:
+        schedule: ``"tdn"``, ``"linear"``, ``"log"`` or ``"full"``, as `CPProduct` has them.
+        l_max: Highest degree.
+
+    Raises:
+        ValueError: If there is no such schedule.
+
+    Examples:
+        >>> [scheduled_rank("tdn", l_max) for l_max in (1, 2, 3)]
+        [7, 28, 63]
+    """
     _check.one_of("CPProduct", SCHEDULES, rank=schedule)
     ranks = {
         "tdn": 7 * l_max**2,

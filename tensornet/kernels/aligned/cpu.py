@@ -135,6 +135,7 @@ def _run(  # type: ignore[no-untyped-def]
     tilts = series + n_series * width
     angles = tilts + n_cells * width
     work = np.zeros((n_rows + 1) * width, x.dtype)
+    zero = work[0]
     for first in range(start, stop, width):
         n = min(width, stop - first)
         _angles(r, first, n, l_max, work, series, angles)
@@ -145,7 +146,7 @@ def _run(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         for q in range(n):
             item, azimuths, tilt = first + q, angles + q, tilts + q
-            torque_x, torque_z = x[0] * 0, x[0] * 0
+            torque_x, torque_z = zero, zero
             for channel in range(0, c, width):
                 at, most = item * d * c + channel, min(width, c - channel)
                 if most < width:  # sums go over whole vectors

@@ -130,6 +130,8 @@ def _spread(kind: int, a: Tensor, b: Tensor, *tensors: Tensor) -> Tensor:
     _, u, _, w, out = tensors
     sizes = a.shape[1], b.shape[1], w.shape[1], u.shape[0], a.shape[2]
     flat = _bridge.arrays(*(x.view(-1) for x in (a, b, *tensors)))
-    work = 3 * u.numel() * a.shape[2]
-    _bridge.spread(lambda i, j: _run(kind, sizes, *flat, i, j), a.shape[0], -(-_GRAIN // work))
+    # Parts begin with a block, so that sums over channels are the same for any number of threads.
+    width = VECTORS * BYTES // a.itemsize
+    grain = -(-_GRAIN // (3 * u.numel() * a.shape[2] * width)) * width
+    _bridge.spread(lambda i, j: _run(kind, sizes, *flat, i, j), a.shape[0], grain)
     return out
