@@ -27,6 +27,7 @@ from tensornet.kernels.contraction.tiles import (
 
 _EVALUATE, _SLOPE, _GRADIENT, _CURVATURE = range(4)
 _GRAIN = 200_000  # multiplications worth a thread
+_STRIPE = 64  # rows that stay in the cache while their channels are gone through
 
 
 @_bridge.jit
@@ -118,22 +119,54 @@ def _rows(  # type: ignore[no-untyped-def]
 
 
 @_bridge.jit
+def _pack(c, s, sizes, terms, work, start, first, last):  # type: ignore[no-untyped-def]
+    """Copy the coefficients of a species in the order of their use, vectors from first to last."""
+    _, _, n_t, n_c = sizes
+    lanes = BYTES // c.itemsize
+    for t in range(n_t):
+        row = (s * n_t + terms[t]) * n_c
+        for block in range(first, last):
+            at, target = block * lanes, start + ((block - first) * n_t + t) * lanes
+            if at + lanes <= n_c:
+                move(c, row + at, work, target)
+            else:
+                for lane in range(n_c - at):
+                    work[target + lane] = c[row + at + lane]
+
+
+@_bridge.jit
+def _unpack(work, start, s, sizes, terms, c, first, last):  # type: ignore[no-untyped-def]
+    """Copy slopes in coefficients back."""
+    _, _, n_t, n_c = sizes
+    lanes = BYTES // c.itemsize
+    for t in range(n_t):
+        row = (s * n_t + terms[t]) * n_c
+        for block in range(first, last):
+            at, source = block * lanes, start + ((block - first) * n_t + t) * lanes
+            for lane in range(min(lanes, n_c - at)):
+                c[row + at + lane] = work[source + lane]
+
+
+@_bridge.jit
 def _run(  # type: ignore[no-untyped-def]
-    mode, tables, sizes, x, c, g, h, order, starts, out, out_c, out_g, parts, first, last
+    mode, tables, sizes, x, c, g, h, order, starts, out, out_c, out_g, low, high, first, last
 ):
-    """Vectors of channels, each in parts of the rows, numbered from first to last."""
+    """Rows from low to high in the order of their species, vectors of channels from first to last.
+
+    A few rows meet all their channels before others come, so that memory is read once, in lines.
+    """
     products, _, _, terms = tables
-    n_i, n_k, n_t, n_c = sizes
+    n_i, n_k, n_t, _ = sizes
     lanes = BYTES // x.itemsize
-    one = ROWS * lanes
+    one, all_terms = ROWS * lanes, n_t * lanes
     factors = (1 + n_i + len(products) // 3) * one
     lengths = (
         factors,
-        n_t * lanes,
+        all_terms * (last - first),
         n_k * one,
         n_k * one,
         factors if mode != _EVALUATE else 0,
-        n_t * lanes if mode in (_GRADIENT, _CURVATURE) else 0,
+        all_terms * (last - first) if mode in (_GRADIENT, _CURVATURE) else 0,
         factors if mode == _CURVATURE else 0,
         factors if mode == _CURVATURE else 0,
     )
@@ -143,26 +176,24 @@ def _run(  # type: ignore[no-untyped-def]
     for k in range(len(lengths)):
         places = tuple_setitem(places, k, place)
         place += lengths[k]
-    coefficient, gradient, n, n_gradient = places[1], places[5], len(order), lengths[5]
+    coefficient, gradient = places[1], places[5]
     work[places[0] : places[0] + one] = 1
-    for item in range(first, last):
-        at, part = item // parts * lanes, item % parts
-        low, high = part * n // parts, (part + 1) * n // parts
-        width = min(lanes, n_c - at)
-        for s in range(len(starts) - 1):
-            begin, end = max(starts[s], low), min(starts[s + 1], high)
-            if begin >= end:
-                continue
-            for t in range(n_t):
-                source = (s * n_t + terms[t]) * n_c + at
-                for lane in range(width):
-                    work[coefficient + t * lanes + lane] = c[source + lane]
-            work[gradient : gradient + n_gradient] = 0
-            _rows(mode, tables, sizes, places, work, x, g, h, order, out, out_g, at, begin, end)
-            for t in range(n_gradient // lanes):
-                target = (s * n_t + terms[t]) * n_c + at
-                for lane in range(width):
-                    out_c[target + lane] = work[gradient + t * lanes + lane]
+    for s in range(len(starts) - 1):
+        begin, end = max(starts[s], low), min(starts[s + 1], high)
+        if begin >= end:
+            continue
+        _pack(c, s, sizes, terms, work, coefficient, first, last)
+        work[gradient : gradient + lengths[5]] = 0
+        for row in range(begin, end, _STRIPE):
+            stop = min(row + _STRIPE, end)
+            for block in range(first, last):
+                moved = (block - first) * all_terms
+                here = tuple_setitem(places, 1, coefficient + moved)
+                here = tuple_setitem(here, 5, gradient + moved)
+                at = block * lanes
+                _rows(mode, tables, sizes, here, work, x, g, h, order, out, out_g, at, row, stop)
+        if lengths[5]:
+            _unpack(work, gradient, s, sizes, terms, out_c, first, last)
 
 
 def _start(
@@ -180,21 +211,16 @@ def _start(
         )
     flat = _bridge.arrays(*(t.view(-1) for t in (x, c, g, h)))
     outs = _bridge.arrays(*(t.view(-1) for t in (out, out_c, out_g)))
-    blocks = -(-n_c * x.itemsize // BYTES)
-    work = n * (n_t + len(tables.products)) * BYTES // x.itemsize
-    threads = torch.get_num_threads()
-    parts = 1
-    if mode < _GRADIENT and threads > 1:
-        parts = max(1, min(-(-2 * threads // blocks), work // _GRAIN))
-    flat_tables = (
-        tables.products.reshape(-1), tables.runs.reshape(-1), tables.rights, tables.order,
-    )  # fmt: skip
     sizes = n_i, n_k, n_t, n_c
-    _bridge.spread(
-        lambda a, b: _run(mode, flat_tables, sizes, *flat, order, starts, *outs, parts, a, b),
-        blocks * parts,
-        max(1, _GRAIN * parts // max(1, work)),
-    )
+    blocks = -(-n_c * x.itemsize // BYTES)
+    work = (n_t + len(tables.products)) * n_c  # of a row
+    given = mode, tables.flat, sizes, *flat, order, starts, *outs
+    if mode < _GRADIENT:
+        _bridge.spread(lambda a, b: _run(*given, a, b, 0, blocks), n, -(-_GRAIN // work))
+    else:
+        _bridge.spread(
+            lambda a, b: _run(*given, 0, n, a, b), blocks, -(-_GRAIN * blocks // (n * work))
+        )
 
 
 def polynomial(

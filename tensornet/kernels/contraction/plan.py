@@ -8,7 +8,7 @@ products become factors is chosen greedily: always the one that the most monomia
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -29,6 +29,11 @@ class Plan:
     runs: Array  # (runs, 4): left factor, component of the result, first and last term
     rights: Array  # (t,): right factor of each term, in the order of the runs
     order: Array  # (t,): which monomial each term is
+
+    @cached_property
+    def flat(self) -> tuple[Array, Array, Array, Array]:
+        """The tables with one axis each."""
+        return self.products.reshape(-1), self.runs.reshape(-1), self.rights, self.order
 
 
 def plan(name: str, n_i: int, n_k: int, monomials: Tensor, at_k: Tensor) -> Plan:
@@ -64,7 +69,7 @@ def _plan(name: str, n_i: int, n_k: int, width: int, monomials: bytes, at_k: byt
         runs[of, left].append((right, t))
     starts: list[tuple[int, ...]] = []
     terms: list[tuple[int, int]] = []
-    for (of, left), mine in sorted(runs.items()):
+    for (of, left), mine in sorted(runs.items(), key=lambda run: (len(run[1]), run[0])):
         starts.append((left, of, len(terms), len(terms) + len(mine)))
         terms.extend(sorted(mine))
     rights, order = np.array(terms, np.int64).T
