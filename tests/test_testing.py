@@ -92,7 +92,7 @@ def test_precision_is_that_of_the_stored_numbers() -> None:
     assert TOLERANCE[torch.float64] < 1e-9 < TOLERANCE[torch.float32]
     low = ClebschGordanProduct(2).float()
     assert_equivariant(low, 2)
-    assert low.tensor.dtype == torch.float32
+    assert low.values.dtype == torch.float32
     assert_equivariant(low, 2, tolerance=1e-12)  # its constants are exact again in float64
 
 
@@ -182,7 +182,7 @@ class WrongTensor(ClebschGordanProduct):
 
     def __init__(self) -> None:
         super().__init__(1)
-        self.tensor[0, 0, 0] *= 1 + 1e-9
+        self.values[0] *= 1 + 1e-9
 
 
 class WrongWeights(EdgeProduct):
