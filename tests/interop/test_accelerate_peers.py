@@ -181,6 +181,25 @@ def test_mace_hessian_and_no_grad() -> None:
         restore(model)
 
 
+def test_mace_with_tables() -> None:
+    model, evaluate = mace("RealAgnosticResidualInteractionBlock")
+    model = copy.deepcopy(model)
+    before = results(model, evaluate)
+    assert "a table" in str(acceleration(accelerate(model, splines=1e-7)))
+    for a, b in zip(before, results(model, evaluate), strict=True):
+        torch.testing.assert_close(a, b)  # weights want gradients: no tables
+    exact = evaluate(model)
+    model.requires_grad_(False)
+    for _ in range(2):
+        table = evaluate(copy.deepcopy(model))
+        for a, b in zip(exact, table, strict=True):
+            difference = float((a - b).detach().abs().max())
+            assert 0 < difference < 1e-6 * float(a.detach().abs().max())
+        for parameter in model.parameters():
+            parameter.mul_(1.01)
+        exact = evaluate(restore(copy.deepcopy(model)))
+
+
 def test_mace_is_saved_as_mace() -> None:
     model, evaluate = mace("RealAgnosticResidualInteractionBlock")
     before = results(model, evaluate)

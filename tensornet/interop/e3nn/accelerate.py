@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from tensornet.interop.e3nn import (
     accelerate_e3nn,
     accelerate_mace,
     accelerate_nequip,
+    accelerate_radial,
     accelerate_sevennet,
 )
 from tensornet.interop.e3nn.accelerate_swap import (
@@ -29,7 +31,8 @@ from tensornet.interop.e3nn.accelerate_swap import (
 )
 
 Model = TypeVar("Model", bound=nn.Module)
-RULES: tuple[Callable[[nn.Module], list[Change]], ...] = (
+Rule = Callable[[nn.Module], list[Change]]
+RULES: tuple[Rule, ...] = (
     accelerate_mace.changes,
     accelerate_nequip.changes,
     accelerate_sevennet.changes,
@@ -79,7 +82,7 @@ class Acceleration:
 _DONE: WeakKeyDictionary[nn.Module, Acceleration] = WeakKeyDictionary()
 
 
-def accelerate(model: Model, *, verbose: bool = False) -> Model:
+def accelerate(model: Model, *, splines: float | None = None, verbose: bool = False) -> Model:
     """Swap the slow parts of a model of e3nn's family for our kernels, in place.
 
     It knows the interactions and products of MACE, NequIP and SevenNet, and in any model the
@@ -92,6 +95,9 @@ def accelerate(model: Model, *, verbose: bool = False) -> Model:
     Args:
         model: On a CPU or a GPU, in float32 or float64. Parts in TorchScript are left: accelerate
             before scripting is not possible either, `restore` first.
+        splines: In MACE, take radial networks from tables of the distance, with relative errors of
+            values and slopes below this number, as 1e-6. Where a weight needs a gradient the
+            networks themselves run. By default there are no tables.
         verbose: Say on standard error what was swapped and what was left.
 
     Returns:
@@ -102,6 +108,7 @@ def accelerate(model: Model, *, verbose: bool = False) -> Model:
 
     Raises:
         TypeError: If `model` is not a `torch.nn.Module`.
+        ValueError: If `splines` is not above zero.
 
     Derivatives:
         Any order, as before.
@@ -117,9 +124,14 @@ def accelerate(model: Model, *, verbose: bool = False) -> Model:
         raise TypeError(
             f"`accelerate(model=...)` must be a torch.nn.Module. Got {type(model).__name__}."
         )
+    if splines is not None and not splines > 0:
+        raise ValueError(f"`accelerate(splines=...)` must be above zero. Got {splines}.")
+    rules = RULES
+    if splines is not None:
+        rules = (partial(accelerate_radial.tables, tolerance=splines), *RULES)
     left = []
     for name, module in list(_places(model)):
-        reason = _scripted(name, module) or _changed(module, _like(module, model))
+        reason = _scripted(name, module) or _changed(module, _like(module, model), rules)
         if reason:
             left.append(Place(name, _kind(module), reason))
     report = Acceleration(_swapped(model), tuple(left))
@@ -194,13 +206,13 @@ def _scripted(name: str, module: nn.Module) -> str:
     return "it is TorchScript, which cannot be changed: accelerate the model before it is scripted"
 
 
-def _changed(module: nn.Module, like: Tensor | None) -> str:
+def _changed(module: nn.Module, like: Tensor | None, rules: tuple[Rule, ...]) -> str:
     """Swap what the first rule that knows a module says, and give the reason if it cannot be."""
     if isinstance(module, Swapped | torch.jit.ScriptModule):
         return ""
     done: list[Swapped] = []
     try:
-        for rule in RULES:
+        for rule in rules:
             listed = rule(module)
             if not listed:
                 continue

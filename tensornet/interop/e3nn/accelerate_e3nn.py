@@ -5,7 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from tensornet.interop.e3nn.accelerate_convolution import FastProduct
-from tensornet.interop.e3nn.accelerate_modules import FastGate, FastLinear, FastNetwork
+from tensornet.interop.e3nn.accelerate_modules import (
+    FastGate,
+    FastHarmonics,
+    FastLinear,
+    FastNetwork,
+)
 from tensornet.interop.e3nn.accelerate_selector import FastSelector
 from tensornet.interop.e3nn.accelerate_swap import Change, Handled
 from tensornet.interop.e3nn.instructions import Irreps  # its import makes e3nn importable
@@ -22,6 +27,8 @@ def changes(module: nn.Module) -> list[Change]:
     """
     if isinstance(module, e3nn.o3.Linear):
         return [Change(module, FastLinear)]
+    if isinstance(module, e3nn.o3.SphericalHarmonics):
+        return [Change(module, FastHarmonics)]
     if isinstance(module, e3nn.nn.FullyConnectedNet):
         return [Change(module, FastNetwork)]
     if isinstance(module, e3nn.nn.Gate):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tensornet.interop.e3nn.accelerate_swap import Swapped, UnsuitableError
+from tensornet.interop.e3nn.harmonics import SphericalHarmonics
 
 
 @dataclass(frozen=True)
@@ -221,3 +222,29 @@ class FastGate(Swapped):
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Put columns side by side."""
     return torch.cat(list(parts), -1) if len(parts) > 1 else parts[0]
+
+
+class FastHarmonics(Swapped):
+    """`e3nn.o3.SphericalHarmonics`, by a kernel that has its derivatives."""
+
+    how = "one kernel for all degrees"
+    normalize: bool
+    normalization: str
+
+    def make(self) -> SphericalHarmonics:
+        """Read the degrees."""
+        if not self.normalize:
+            raise UnsuitableError("vectors are not normalised")
+        read: Any = self
+        return SphericalHarmonics(list(read._ls_list), True, self.normalization, read.irreps_in)
+
+    def example(self, like: Tensor) -> tuple[Any, ...]:
+        """Some vectors."""
+        return (like.new_empty(5, 3).normal_().requires_grad_(),)
+
+    def forward(
+        self,
+        x: Tensor,  # (..., 3)
+    ) -> Tensor:  # (..., m)
+        """Evaluate."""
+        return self.part(x)(x)  # type: ignore[no-any-return]

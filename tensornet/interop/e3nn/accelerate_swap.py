@@ -80,7 +80,8 @@ class Swapped(nn.Module):
         made = function(*args)
         memo[id(self)] = made
         made.__setstate__(copy.deepcopy(state, memo))
-        return swap(made, _fast(type(self)), **self.__dict__[_STATE]["added"])  # type: ignore[return-value]
+        added = copy.deepcopy(self.__dict__[_STATE]["added"], memo)
+        return swap(made, _fast(type(self)), **added)  # type: ignore[return-value]
 
 
 class Handled(Swapped):
