@@ -21,9 +21,11 @@ SCHEDULES = ("tdn", "linear", "log", "full")
 class CPProduct(Product):
     """The product as a sum of `rank` products of numbers: out = C ((Aᵀ x1) * (Bᵀ x2)).
 
-    At the ranks known to be exact, the default, it is equivariant to round-off; the factors are
-    shipped. A lower rank is an approximation that breaks equivariance; `certificate` says by how
-    much. Its factors come from `formats.cp`, deterministic, once per process, in seconds.
+    At the ranks known to be exact, the default, it is equivariant to round-off. Their factors are
+    shipped up to degree three, where the rank is about as low as can be, and made directly above,
+    with half as many terms as there are pairs of inputs. A lower rank is an approximation that
+    breaks equivariance; `certificate` says by how much. Its factors come from `formats.cp`,
+    deterministic, once per process, in seconds.
 
     Where the second input has one channel, as the harmonics of an edge, `EdgeProduct` is exact,
     has weights per path, and is faster at every degree; the CP format is for two inputs of many

@@ -1,5 +1,6 @@
-"""Factors of the Clebsch-Gordan coupling in CP format: shipped where exact, else fitted."""
+"""Factors of the Clebsch-Gordan coupling in CP format: shipped or made where exact, else fitted."""
 
+import math
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tensornet.products.coupling import coupling, even_part
 from tensornet.so3 import dim
 
 # Smallest ranks at which `formats.cp` reached round-off, found by search, with and without odd
-# paths. The trivial decomposition has one term per pair of inputs, (l_max + 1)⁴.
+# paths. Above, slices are paired, which takes half as many terms as there are pairs of inputs.
 EXACT_RANKS = {
     True: {0: 1, 1: 8, 2: 30, 3: 90},
     False: {0: 1, 1: 6, 2: 18, 3: 52},
@@ -25,7 +26,7 @@ _RESTARTED = 3  # highest degree at which a low rank is fitted from more than on
 def factors(
     l_max: int, rank: int | None = None, tolerance: float = 1e-12, *, odd_paths: bool = True
 ) -> CP:
-    """Give factors of the bare coupling, float64: those shipped, or fitted at a lower rank.
+    """Give factors of the bare coupling, float64: exact ones, or fitted ones of a lower rank.
 
     Args:
         l_max: Highest degree.
@@ -48,14 +49,16 @@ def factors(
     _check.at_least("factors", 0, l_max=l_max)
     if rank is not None:
         _check.at_least("factors", 1, rank=rank)
-    trivial = dim(l_max) ** 2
-    exact = EXACT_RANKS[odd_paths].get(l_max, trivial)
+    exact = exact_rank(l_max, odd_paths=odd_paths)
     if rank is not None and rank < exact:
         return _fitted(l_max, rank, odd_paths)
     target = _target(l_max, odd_paths)
-    if exact == trivial:
-        return _trivial(target)
-    known = CP(tuple(_shipped()[_key(l_max, odd_paths)]))
+    if l_max == 0:
+        return CP((target[0], target[0], target[0]))  # one
+    if l_max in EXACT_RANKS[odd_paths]:
+        known = CP(tuple(_shipped()[_key(l_max, odd_paths)]))
+    else:
+        known = _paired(l_max, odd_paths)
     error = float((known.to_dense() - target).norm() / target.norm())
     if error > tolerance:
         raise RuntimeError(
@@ -63,6 +66,21 @@ def factors(
             f"{error:.1e}, above {tolerance:.1e}."
         )
     return known
+
+
+def exact_rank(l_max: int, *, odd_paths: bool = True) -> int:
+    """Give the smallest rank at which exact factors of the bare coupling are at hand.
+
+    Args:
+        l_max: Highest degree.
+        odd_paths: Whether the coupling has paths of odd l1 + l2 + l3.
+
+    Examples:
+        >>> [exact_rank(l_max) for l_max in range(7)]
+        [1, 8, 30, 90, 325, 684, 1225]
+    """
+    d = dim(l_max)
+    return EXACT_RANKS[odd_paths].get(l_max, d + d * (d // 2))
 
 
 def write_factors(path: str | Path, degrees: tuple[int, ...] | None = None) -> dict[str, float]:
@@ -139,9 +157,61 @@ def _target(l_max: int, odd_paths: bool) -> Tensor:
     return whole if odd_paths else even_part(whole)
 
 
-def _trivial(target: Tensor) -> CP:
-    """One term per pair of inputs: exact for any tensor."""
-    d1, d2, d3 = target.shape
-    first = torch.eye(d1, dtype=target.dtype).repeat_interleave(d2, dim=1)
-    second = torch.eye(d2, dtype=target.dtype).repeat(1, d1)
-    return CP((first, second, target.reshape(d1 * d2, d3).mT))
+@cache
+def _paired(l_max: int, odd_paths: bool) -> CP:
+    """Two slices of the first input in as many terms as a slice has rows.
+
+    Slice 0 is diagonal. Its terms, with other numbers of the first input, make a diagonal matrix of
+    any slice; so each slice may be changed by one. Two slices P and Q are made such that P has an
+    inverse and P⁻¹ Q has real eigenvalues and eigenvectors V, so P = (P V) V⁻¹ and
+    Q = (P V) diag(λ) V⁻¹ share their terms.
+    """
+    target = _target(l_max, odd_paths)
+    d = dim(l_max)
+    own = torch.zeros(d, d, dtype=torch.float64)  # what each slice has of the diagonal terms
+    own[0] = target[0].diagonal()
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for a in range(1, d, 2):
+        b = a + 1
+        weights = torch.zeros(d, d, dtype=torch.float64)
+        weights[a] = 1
+        if b == d:  # one is left
+            parts.append((weights, torch.eye(d, dtype=torch.float64), target[a].mT))
+            continue
+        if odd_paths:
+            shift, tilt, values, left, right = _real(target[a], target[b])
+        else:
+            shift, tilt, values, left, right = _symmetric(target[a], target[b])
+        own[a], own[b] = -shift, -tilt
+        weights[b] = values
+        parts.append((weights, left, right))
+    parts.append((own, *(torch.eye(d, dtype=torch.float64),) * 2))
+    first, second, third = (torch.cat(factor, 1) for factor in zip(*parts, strict=True))
+    return CP((first, second, third))
+
+
+def _symmetric(S: Tensor, T: Tensor) -> tuple[float, Tensor, Tensor, Tensor, Tensor]:
+    """Shift S until it is positive definite: then S and T are diagonal in one basis."""
+    shift = 2 * float(torch.linalg.matrix_norm(S, 2))
+    root = torch.linalg.cholesky(S + shift * torch.eye(len(S), dtype=S.dtype))
+    half = torch.linalg.solve_triangular(root, T, upper=False)
+    values, vectors = torch.linalg.eigh(torch.linalg.solve_triangular(root, half.mT, upper=False))
+    left = root @ vectors
+    return shift, torch.zeros(len(S), dtype=S.dtype), values, left, left
+
+
+def _real(S: Tensor, T: Tensor) -> tuple[float, Tensor, Tensor, Tensor, Tensor]:
+    """Shift both, T by distinct numbers, until eigenvalues are real and terms cancel least."""
+    eye, steps = torch.eye(len(S), dtype=S.dtype), torch.linspace(-1, 1, len(S), dtype=S.dtype)
+    best, shift = math.inf, 0.25
+    while True:
+        P, tilt = S + shift * eye, shift * steps
+        values, vectors = torch.linalg.eig(torch.linalg.solve(P, T + torch.diag(tilt)))
+        if not values.imag.any():
+            left, right = P @ vectors.real, torch.linalg.inv(vectors.real).mT
+            size = float((left.norm(dim=0) * right.norm(dim=0)).norm())
+            if size < best:
+                best, found = size, (shift, tilt, values.real, left, right)
+            elif size > 1.5 * best:
+                return found
+        shift *= 1.3
