@@ -255,14 +255,17 @@ class Product(Constants, ABC):
 
     def weight_shape(self, channels: int) -> tuple[int, ...]:
         """Give the last axes of `weight`, empty if there is none."""
+        if self.path_weights == "path":
+            return len(self.paths()), channels
         return {
             "none": (),
             "shared": (channels,),
             "separable": (2, self.l_max + 1, channels),
-            "path": (len(self.paths()), channels),
         }[self.path_weights]
 
     def _check_call(self, x1: Tensor, x2: Tensor, weight: Tensor | None) -> None:
+        if weight is None and self.path_weights == "none" and self._plain(x1, x2):
+            return
         name = type(self).__name__
         d = self.dim
         channels = _check.shapes(name, x1=(x1, f"... {d} c"), x2=(x2, f"... {d} b"))
@@ -283,6 +286,13 @@ class Product(Constants, ABC):
             raise ValueError(
                 f"`{name}(weight=...)` must end in shape {expected}. Got {tuple(weight.shape)}."
             )
+
+    def _plain(self, x1: Tensor, x2: Tensor) -> bool:
+        """Whether two inputs fit, seen at a glance."""
+        if not isinstance(x1, Tensor) or not isinstance(x2, Tensor) or min(x1.ndim, x2.ndim) < 2:
+            return False
+        (d1, c1), (d2, c2) = x1.shape[-2:], x2.shape[-2:]
+        return d1 == self.dim and d2 == self.dim and c2 in (1, c1)
 
     def _on_input(self, x1: Tensor, expanded: Tensor | None) -> Tensor:
         if expanded is None or self.path_weights != "separable":

@@ -132,7 +132,9 @@ class GauntProduct(Product):
         return self._on_output(way.multiply(self._stored(method), x1, prepared), expanded)
 
     def _stored(self, method: str) -> dict[str, Tensor]:
-        return {name: getattr(self, f"{method}_{name}") for name in self._ways[method].constants}
+        kept = self._buffers
+        names = self._ways[method].constants
+        return {name: kept[f"{method}_{name}"] for name in names}  # type: ignore[misc]
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Multiply all pairs of harmonics, by the method for a second input of one channel."""

@@ -68,7 +68,7 @@ class Dense(Way):
         """Multiply matrices and vectors."""
         matrices = prepared.unflatten(-2, (self.dim, self.dim))
         if matrices.shape[-1] == 1:
-            out: Tensor = matrices[..., 0] @ x1
+            out: Tensor = matrices.squeeze(-1) @ x1
             return out
         summed: Tensor = (matrices * x1[..., None, :, :]).sum(-2)
         return summed
@@ -151,7 +151,7 @@ class Grid(Way):
             return _matmul(w.mT, _matmul(u, x1) * prepared)
         x1, prepared, batch = _flat(x1, prepared)
         if prepared.shape[-1] == 1:
-            out = cp_scaled(x1, prepared[..., 0], u, w)
+            out = cp_scaled(x1, prepared.squeeze(-1), u, w)
         else:
             out = cp_product(x1, prepared, u, v, w)
         return out.reshape(*batch, *out.shape[-2:])
@@ -233,5 +233,5 @@ def _matmul(
     x: Tensor,  # (..., i, 1)
 ) -> Tensor:  # (..., q, 1)
     """Multiply functions of one channel as one large matrix."""
-    out: Tensor = (x[..., 0] @ matrix.mT)[..., None]
+    out: Tensor = (x.squeeze(-1) @ matrix.mT).unsqueeze(-1)  # views, whose slopes are views
     return out

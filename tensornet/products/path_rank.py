@@ -103,7 +103,7 @@ class PathRankProduct(Product):
         batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
         x1, other = (x.expand(*batch, -1, -1).reshape(-1, *x.shape[-2:]) for x in (x1, prepared))
         if other.shape[-1] == 1:
-            out = cp_scaled(x1, other[..., 0], self.A, self.C)
+            out = cp_scaled(x1, other.squeeze(-1), self.A, self.C)
         else:
             out = cp_product(x1, other, self.A, self.B, self.C)
         return self._on_output(out.reshape(*batch, *out.shape[-2:]), expanded)
