@@ -151,29 +151,6 @@ def line_start(typing: Any, x: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def soon_written(typing: Any, x: Any, place: Any) -> Any:
-    """Ask for the cache line of a place that is written soon."""
-
-    def code(*emit: Any) -> Any:
-        c = _Code(*emit)
-        b, byte = c.b, ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
-        function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        b.call(
-            function,
-            [
-                b.bitcast(c.simd.pointer(c.data(0), c.args[1]), byte),
-                _INT32(1),
-                _INT32(3),
-                _INT32(1),
-            ],
-        )  # to write, keep, data
-        return c.context.get_dummy_value()
-
-    return types.void(x, types.intp), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def root(typing: Any, x: Any) -> Any:
     """Square roots."""
     return x(x), lambda *emit: _Code(*emit).call("sqrt", emit[3][0])
@@ -263,55 +240,146 @@ def store_threes(typing: Any, x: Any, y: Any, z: Any, out: Any, place: Any) -> A
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def transpose(
-    typing: Any, x: Any, start: Any, step: Any, out: Any, out_start: Any, out_step: Any
-) -> Any:
-    """As many vectors as lanes, a step apart, turned over; written in ascending order."""
+def lanes_of(typing: Any, x: Any) -> Any:
+    """How many numbers of an array a vector holds, known when compiled."""
 
     def code(*emit: Any) -> Any:
         c = _Code(*emit)
-        b, n = c.b, c.simd.lanes
-        start, step, _, out_start, out_step = c.args[1:]
+        return c.context.get_value_type(types.intp)(c.simd.lanes)
 
-        def places(first: Any, by: Any) -> list[Any]:
-            return [b.add(first, b.mul(by, by.type(k))) for k in range(n)]
+    return types.intp(x), code
 
-        rows = [c.simd.load(c.data(0), place) for place in places(start, step)]
-        distance = n // 2
-        while distance:
-            for k in range(n):
-                if not k & distance:
-                    pair = rows[k], rows[k + distance]
-                    lanes = range(n)
-                    rows[k] = c.mix(*pair, [
-                        n + q - distance if q & distance else q for q in lanes
-                    ])  # fmt: skip
-                    rows[k + distance] = c.mix(*pair, [
-                        n + q if q & distance else q + distance for q in lanes
-                    ])  # fmt: skip
-            distance //= 2
-        for row, place in zip(rows, places(out_start, out_step), strict=True):
-            c.simd.store(row, c.data(3), place)
-        return c.context.get_dummy_value()
 
-    n = types.intp
-    return types.void(x, n, n, out, n, n), code
+def _turn(c: _Code, x: Any, start: Any, step: Any, out: Any, out_start: Any, out_step: Any) -> None:
+    """As many vectors as lanes, a step apart, turned over; written in ascending order."""
+    b, n = c.b, c.simd.lanes
+
+    def places(first: Any, by: Any) -> list[Any]:
+        return [b.add(first, b.mul(by, by.type(k))) for k in range(n)]
+
+    rows = [c.simd.load(x, place) for place in places(start, step)]
+    distance = n // 2
+    while distance:
+        low = [n + q - distance if q & distance else q for q in range(n)]
+        high = [n + q if q & distance else q + distance for q in range(n)]
+        for k in range(n):
+            if not k & distance:
+                pair = rows[k], rows[k + distance]
+                rows[k], rows[k + distance] = c.mix(*pair, low), c.mix(*pair, high)
+        distance //= 2
+    for row, place in zip(rows, places(out_start, out_step), strict=True):
+        c.simd.store(row, out, place)
+
+
+def _turn_columns(
+    c: _Code, m: Any, x: tuple[Any, Any, Any, Any], out: tuple[Any, Any, Any, Any]
+) -> None:
+    """All m columns, in blocks of lanes, of which the last overlaps; arrays, starts and steps."""
+    b, n = c.b, m.type(c.simd.lanes)
+    blocks = b.sdiv(b.add(m, b.sub(n, m.type(1))), n)
+    with cgutils.for_range(b, blocks) as loop:
+        at, last = b.mul(loop.index, n), b.sub(m, n)
+        at = b.select(b.icmp_signed("<", at, last), at, last)
+        places = [(a, b.add(start, b.mul(at, ahead)), by) for a, start, by, ahead in (x, out)]
+        _turn(c, *places[0], *places[1])
+
+
+def _copy(c: _Code, x: Any, start: Any, out: Any, out_start: Any, n: Any) -> None:
+    """Numbers one by one."""
+    b, kind = c.b, c.simd.scalar
+    with cgutils.for_range(b, n) as loop:
+        number = b.load(b.gep(x, [b.add(start, loop.index)], source_etype=kind))
+        b.store(number, b.gep(out, [b.add(out_start, loop.index)], source_etype=kind))
+
+
+def _zip_four(c: _Code, x: Any, start: Any, out: Any, place: Any) -> None:
+    """Four vectors, lanes one after the other: the first of each, the second of each."""
+    n = c.simd.lanes
+    rows = [c.simd.load(x, start, v) for v in range(4)]
+    low = [lane // 2 + n * (lane % 2) for lane in range(n)]
+    high = [lane + n // 2 for lane in low]
+    even, odd = ([c.mix(rows[k], rows[k + 2], z) for z in (low, high)] for k in (0, 1))
+    for half in (0, 1):
+        for v, z in enumerate((low, high)):
+            c.simd.store(c.mix(even[half], odd[half], z), out, place, 2 * half + v)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def interleave_four(typing: Any, x: Any, start: Any, out: Any, place: Any) -> Any:
-    """Write four vectors, lanes one after the other: the first of each, the second of each."""
+def rows_in(
+    typing: Any, x: Any, start: Any, m: Any, more: Any, scratch: Any, base: Any, rest: Any
+) -> Any:
+    """Read as many rows of m numbers as lanes, a vector for each column; `rest` has room for them.
+
+    `more` says whether rows follow, so that one can read behind.
+    """
 
     def code(*emit: Any) -> Any:
         c = _Code(*emit)
-        n = c.simd.lanes
-        rows = [c.simd.load(c.data(0), c.args[1], v) for v in range(4)]
-        zip_low = [lane // 2 + n * (lane % 2) for lane in range(n)]
-        zip_high = [lane + n // 2 for lane in zip_low]
-        even, odd = ([c.mix(rows[k], rows[k + 2], z) for z in (zip_low, zip_high)] for k in (0, 1))
-        for half in (0, 1):
-            for v, z in enumerate((zip_low, zip_high)):
-                c.simd.store(c.mix(even[half], odd[half], z), c.data(2), c.args[3], 2 * half + v)
+        _, start, m, more, _, base, _ = c.args
+        x, scratch, rest, n = c.data(0), c.data(4), c.data(6), m.type(c.simd.lanes)
+        one, zero = m.type(1), m.type(0)
+        with c.b.if_else(c.b.icmp_signed(">=", m, n)) as (wide, narrow):
+            with wide:
+                _turn_columns(c, m, (x, start, m, one), (scratch, base, n, n))
+            with narrow, c.b.if_else(more) as (inside, last):
+                with inside:
+                    _turn(c, x, start, m, scratch, base, n)
+                with last:
+                    _copy(c, x, start, rest, zero, c.b.mul(m, n))
+                    _turn(c, rest, zero, m, scratch, base, n)
         return c.context.get_dummy_value()
 
-    return types.void(x, types.intp, out, types.intp), code
+    n = types.intp
+    return types.void(x, n, n, types.boolean, scratch, n, rest), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def rows_out(
+    typing: Any, scratch: Any, base: Any, out: Any, start: Any, m: Any, more: Any, rest: Any
+) -> Any:
+    """Write a vector for each column as rows of m numbers, the other way of `rows_in`.
+
+    `more` says whether rows follow that are written later, so that one can write behind.
+    """
+
+    def code(*emit: Any) -> Any:
+        c = _Code(*emit)
+        b, (_, base, _, start, m, more, _) = c.b, c.args
+        scratch, out, rest, n = c.data(0), c.data(2), c.data(6), m.type(c.simd.lanes)
+        one, zero = m.type(1), m.type(0)
+        with b.if_else(b.icmp_signed(">=", m, n)) as (wide, narrow):
+            with wide:
+                _turn_columns(c, m, (scratch, base, n, n), (out, start, m, one))
+            with narrow, b.if_else(b.icmp_signed("==", m, m.type(4))) as (four, few):
+                with four:
+                    _zip_four(c, scratch, base, out, start)
+                with few, b.if_else(more) as (inside, last):
+                    with inside:
+                        _turn(c, scratch, base, n, out, start, m)
+                    with last:
+                        _turn(c, scratch, base, n, rest, zero, m)
+                        _copy(c, rest, zero, out, start, b.mul(m, n))
+        return c.context.get_dummy_value()
+
+    n = types.intp
+    return types.void(scratch, n, out, n, n, types.boolean, rest), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def soon_written(typing: Any, x: Any, first: Any, last: Any) -> Any:
+    """Ask for the cache lines of places that are written soon."""
+
+    def code(*emit: Any) -> Any:
+        c = _Code(*emit)
+        b, byte, (_, first, last) = c.b, ir.IntType(8).as_pointer(), c.args
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        hints = _INT32(1), _INT32(3), _INT32(1)  # to write, keep, data
+        n = first.type(c.simd.lanes)
+        lines = b.sdiv(b.sub(b.add(last, b.sub(n, n.type(1))), first), n)
+        with cgutils.for_range(b, lines) as loop:
+            place = c.simd.pointer(c.data(0), b.add(first, b.mul(loop.index, n)))
+            b.call(function, [b.bitcast(place, byte), *hints])
+        return c.context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp), code

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba.extending import register_jitable
 from torch import Tensor
 
 from tensornet.kernels import _bridge
@@ -19,7 +18,7 @@ from tensornet.kernels._vector import (
     absolute,
     every,
     fill,
-    interleave_four,
+    lanes_of,
     larger,
     line_start,
     load,
@@ -28,10 +27,11 @@ from tensornet.kernels._vector import (
     load_third,
     ordinary,
     root,
+    rows_in,
+    rows_out,
     soon_written,
     store,
     store_threes,
-    transpose,
     where_zero,
 )
 from tensornet.kernels.harmonics.tables import n_degrees, recursion, three
@@ -56,57 +56,16 @@ def _unit(x, y, z):  # type: ignore[no-untyped-def]  # Numba infers them
     return x * inverse, y * inverse, z * inverse, inverse * shrink
 
 
-@register_jitable(inline="always")
-def _rows_in(x, e, m, more, scratch, base, rest):  # type: ignore[no-untyped-def]
-    """Turn over the rows of a vector of edges; `more` is whether one can read behind them."""
-    lanes = BYTES // x.itemsize
-    if m >= lanes:
-        for j in range(0, m - lanes, lanes):
-            transpose(x, e * m + j, m, scratch, base + j * lanes, lanes)
-        transpose(x, e * m + m - lanes, m, scratch, base + (m - lanes) * lanes, lanes)
-    elif more:
-        transpose(x, e * m, m, scratch, base, lanes)
-    else:
-        for j in range(lanes * m):
-            rest[j] = x[e * m + j]
-        transpose(rest, 0, m, scratch, base, lanes)
-
-
-@register_jitable(inline="always")
-def _rows_out(scratch, base, out, e, m, more, rest):  # type: ignore[no-untyped-def]
-    """Write rows; `more` is whether one can write behind them, where others are written later."""
-    lanes = BYTES // out.itemsize
-    if m >= lanes:
-        for j in range(0, m - lanes, lanes):
-            transpose(scratch, base + j * lanes, lanes, out, e * m + j, m)
-        transpose(scratch, base + (m - lanes) * lanes, lanes, out, e * m + m - lanes, m)
-    elif m == 4:
-        interleave_four(scratch, base, out, e * m)
-    elif more:
-        transpose(scratch, base, lanes, out, e * m, m)
-    else:
-        transpose(scratch, base, lanes, rest, 0, m)
-        for j in range(lanes * m):
-            out[e * m + j] = rest[j]
-
-
-@register_jitable(inline="always")
-def _expect(out, first, last):  # type: ignore[no-untyped-def]
-    """Ask for places that are written soon."""
-    for place in range(first, last, BYTES // out.itemsize):
-        soon_written(out, place)
-
-
 @_bridge.jit
 def _values(first, up, down, v, out, n_l, m, start, stop):  # type: ignore[no-untyped-def]
     """Rows of the edges from start to stop, and of some before them to fill a vector."""
-    lanes = BYTES // v.itemsize
+    lanes = lanes_of(v)
     scratch = np.empty((max(m, lanes) + 1) * lanes, v.dtype)
     rest = np.empty(2 * lanes * lanes, v.dtype)
     base, zero, one = line_start(scratch), fill(v, 0.0), fill(v, 1.0)
     for begin in range(start, stop, lanes):
         e = min(begin, stop - lanes)
-        _expect(out, (e + lanes) * m, min(e + 2 * lanes, stop) * m)
+        soon_written(out, (e + lanes) * m, min(e + 2 * lanes, stop) * m)
         x, y, z, _ = _unit(load_first(v, 3 * e), load_second(v, 3 * e), load_third(v, 3 * e))
         c, s = where_zero(x * x + y * y + z * z, zero, one), zero
         k = 0
@@ -120,19 +79,19 @@ def _values(first, up, down, v, out, n_l, m, start, stop):  # type: ignore[no-un
                 k += 1
             c, s = z * c - x * s, z * s + x * c
         store(one + zero * x, scratch, base)
-        _rows_out(scratch, base, out, e, m, begin + 2 * lanes <= stop, rest)
+        rows_out(scratch, base, out, e * m, m, begin + 2 * lanes <= stop, rest)
 
 
 @_bridge.jit
 def _gradient(first, up, down, v, g, out, n_l, m, start, stop):  # type: ignore[no-untyped-def]
     """The sum of g times harmonics, differentiated in the vectors."""
-    lanes = BYTES // v.itemsize
+    lanes = lanes_of(v)
     scratch = np.empty((max(m, lanes) + 1) * lanes, v.dtype)
     rest = np.empty(2 * lanes * lanes, v.dtype)
     base, zero = line_start(scratch), fill(v, 0.0)
     for begin in range(start, stop, lanes):
         e = min(begin, stop - lanes)
-        _rows_in(g, e, m, begin + 2 * lanes <= stop, scratch, base, rest)
+        rows_in(g, e * m, m, begin + 2 * lanes <= stop, scratch, base, rest)
         x, y, z, inverse = _unit(load_first(v, 3 * e), load_second(v, 3 * e), load_third(v, 3 * e))
         c, s, c_less, s_less = fill(v, 1.0), zero, zero, zero
         gx, gy, gz = zero, zero, zero
@@ -162,27 +121,36 @@ def _gradient(first, up, down, v, g, out, n_l, m, start, stop):  # type: ignore[
 
 
 @_bridge.jit
+def _bend(u, h, g, w, stretch, inverse):  # type: ignore[no-untyped-def]
+    """How the part of g across u, over the length, changes where u does by h and g by w."""
+    (x, y, z), (hx, hy, hz), (gx, gy, gz), (wx, wy, wz) = u, h, g, w
+    radial = x * gx + y * gy + z * gz
+    turn = hx * gx + hy * gy + hz * gz + x * wx + y * wy + z * wz
+    wx = wx - x * turn - hx * radial - stretch * (gx - x * radial)
+    wy = wy - y * turn - hy * radial - stretch * (gy - y * radial)
+    wz = wz - z * turn - hz * radial - stretch * (gz - z * radial)
+    return inverse * wx, inverse * wy, inverse * wz
+
+
+@_bridge.jit
 def _curvature(  # type: ignore[no-untyped-def]
     first, up, down, v, g, h, out, steps, n_l, m, start, stop
 ):
     """The gradient for g and the harmonics, both differentiated along h."""
-    lanes = BYTES // v.itemsize
+    lanes = lanes_of(v)
     scratch = np.empty((max(m, lanes) + 1) * lanes, v.dtype)
     rest = np.empty(2 * lanes * lanes, v.dtype)
     base, zero = line_start(scratch), fill(v, 0.0)
     for begin in range(start, stop, lanes):
         e = min(begin, stop - lanes)
         more = begin + 2 * lanes <= stop
-        _rows_in(g, e, m, more, scratch, base, rest)
-        _expect(steps, e * m, (e + lanes) * m)
+        rows_in(g, e * m, m, more, scratch, base, rest)
+        soon_written(steps, e * m, (e + lanes) * m)
         x, y, z, inverse = _unit(load_first(v, 3 * e), load_second(v, 3 * e), load_third(v, 3 * e))
         hx, hy, hz = load_first(h, 3 * e), load_second(h, 3 * e), load_third(h, 3 * e)
         along = x * hx + y * hy + z * hz
-        hx, hy, hz = (
-            (hx - x * along) * inverse,
-            (hy - y * along) * inverse,
-            (hz - z * along) * inverse,
-        )
+        hx, hy, hz = hx - x * along, hy - y * along, hz - z * along
+        hx, hy, hz = hx * inverse, hy * inverse, hz * inverse
         c, s, c_less, s_less = fill(v, 1.0), zero, zero, zero
         dc, ds, dc_less, ds_less = zero, zero, zero, zero  # along h
         gx, gy, gz, wx, wy, wz = zero, zero, zero, zero, zero, zero
@@ -218,14 +186,11 @@ def _curvature(  # type: ignore[no-untyped-def]
             c, s = z * c - x * s, z * s + x * c
             times = fill(v, order + 1)
             dc, ds = times * (hz * c_less - hx * s_less), times * (hz * s_less + hx * c_less)
-        radial = x * gx + y * gy + z * gz
-        turn = hx * gx + hy * gy + hz * gz + x * wx + y * wy + z * wz
-        along = along * inverse
-        wx = wx - x * turn - hx * radial - along * (gx - x * radial)
-        wy = wy - y * turn - hy * radial - along * (gy - y * radial)
-        wz = wz - z * turn - hz * radial - along * (gz - z * radial)
-        store_threes(inverse * wx, inverse * wy, inverse * wz, out, 3 * e)
-        _rows_out(scratch, base, steps, e, m, more, rest)
+        wx, wy, wz = _bend(
+            (x, y, z), (hx, hy, hz), (gx, gy, gz), (wx, wy, wz), along * inverse, inverse
+        )
+        store_threes(wx, wy, wz, out, 3 * e)
+        rows_out(scratch, base, steps, e * m, m, more, rest)
 
 
 @cache
