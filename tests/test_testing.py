@@ -183,6 +183,7 @@ class WrongTensor(ClebschGordanProduct):
     def __init__(self) -> None:
         super().__init__(1)
         self.values[0] *= 1 + 1e-9
+        self.unfolded[0, 0] *= 1 + 1e-9
 
 
 class WrongWeights(EdgeProduct):

@@ -28,6 +28,7 @@ from tensornet.kernels.convolution import sparse_coupling as sparse_coupling
 from tensornet.kernels.cp import cp_product as cp_product
 from tensornet.kernels.cp import cp_scaled as cp_scaled
 from tensornet.kernels.cp import cp_traces as cp_traces
+from tensornet.kernels.fuzzy import fuzzy_product as fuzzy_product
 from tensornet.kernels.grid import sphere_overlap as sphere_overlap
 from tensornet.kernels.grid import sphere_product as sphere_product
 from tensornet.kernels.harmonics import harmonics as harmonics

@@ -7,8 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from tensornet.kernels import fuzzy_product
 from tensornet.products.base import Cost, Product
 from tensornet.so3 import wigner_3j
+
+ZERO = 1e-13  # of a basis of numbers around one: what is smaller is rounding
 
 
 class MatrixProduct(Product):
@@ -59,27 +62,55 @@ class MatrixProduct(Product):
         ]
         # Matrices are stored transposed, so (XY)ᵀ = YᵀXᵀ has the channels of X last without a copy.
         transposed = torch.cat(columns, 1).unflatten(0, (self.n, self.n)).transpose(0, 1)
-        self._constant("basis", transposed.flatten(0, 1))  # (b a, m)
+        basis = transposed.flatten(0, 1)
+        self._constant("basis", torch.where(basis.abs() > ZERO, basis, 0.0))  # (b a, m)
+        a, b, c = torch.cartesian_prod(*[torch.arange(self.n)] * 3).T
+        first, second, result = b * self.n + a, c * self.n + b, c * self.n + a
+        if not odd_paths:  # half of both orders
+            first, second, result = (
+                torch.cat(two) for two in ((first, second), (second, first), (result, result))
+            )
+        for name, places in (("at_i", first), ("at_j", second), ("at_k", result)):
+            self._constant(name, places)
+        half = 1.0 if odd_paths else 0.5
+        self._constant("values", torch.full((len(first),), half, dtype=torch.float64))
 
     basis: Tensor
+    at_i: Tensor
+    at_j: Tensor
+    at_k: Tensor
+    values: Tensor
 
     def prepare(
         self,
         x2: Tensor,  # (..., j, c) or (..., j, 1)
-    ) -> Tensor:  # (..., n n, c) or (..., n n, 1)
-        """Make matrices of the second input."""
-        return self.basis @ x2
+    ) -> Tensor:  # (..., j, c) or (..., n n, 1)
+        """Make matrices of a second input of one channel; leave any other as it is."""
+        return self.basis @ x2 if x2.shape[-1] == 1 else x2
 
     def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
         """Make matrices, multiply them, and read the product's coefficients."""
-        X = (self.basis @ self._on_input(x1, expanded)).unflatten(-2, (self.n, self.n))
-        Y = prepared.unflatten(-2, (self.n, self.n))
-        product = _matmul(Y, X)
+        x1 = self._on_input(x1, expanded)
+        if prepared.shape[-1] == 1:
+            return self._on_output(self._edges(x1, prepared), expanded)
+        batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
+        x, y = (
+            t.expand(*batch, -1, -1).reshape(batch.numel(), *t.shape[-2:]) for t in (x1, prepared)
+        )
+        out = fuzzy_product(x, y, self.basis, self.at_i, self.at_j, self.at_k, self.values)
+        return self._on_output(out.reshape(*batch, *out.shape[-2:]), expanded)
+
+    def _edges(self, x1: Tensor, prepared: Tensor) -> Tensor:
+        """Multiply all channels by the same matrices, which is a product of larger matrices."""
+        X = (self.basis @ x1).unflatten(-2, (self.n, self.n))
+        Y = prepared[..., 0].unflatten(-1, (self.n, self.n))
+        product = (Y @ X.flatten(-2)).unflatten(-1, X.shape[-2:])
         if not self.odd_paths:
             # The other order is the transpose of the product of transposes.
-            other = _matmul(Y.transpose(-3, -2), X.transpose(-3, -2))
+            other = (Y.mT @ X.transpose(-3, -2).flatten(-2)).unflatten(-1, X.shape[-2:])
             product = (product + other.transpose(-3, -2)) / 2
-        return self._on_output(self.basis.mT @ product.flatten(-3, -2), expanded)
+        out: Tensor = self.basis.mT @ product.flatten(-3, -2)
+        return out
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Multiply all pairs of basis matrices."""
@@ -88,33 +119,12 @@ class MatrixProduct(Product):
         return tensor if self.odd_paths else (tensor + tensor.transpose(0, 1)) / 2
 
     def cost(self, n: int, channels: int) -> Cost:
-        """Count what sparse conversions and the product of matrices multiply.
+        """Count the conversions, without zeros, and the product of matrices.
 
-        A basis matrix has few numbers, repeated with both signs, so a component is multiplied by
-        each of them once. (The torch code multiplies by zeros and repetitions too; kernels skip
-        them.)
+        (A second input of one channel is converted once. There torch multiplies by the zeros of
+        the basis too; the kernel for many channels skips them.)
         """
-        conversion = self.n_conversion
+        conversion = int((self.basis != 0).sum())
         matmul = self.n**3 * (1 if self.odd_paths else 2)
         multiplies = n * (channels * (2 * conversion + matmul) + conversion)
         return Cost(multiplies, self._traffic(n, channels) + 8 * n * self.n**2)
-
-    @property
-    def n_conversion(self) -> int:
-        """Number of multiplications that make a matrix of a feature."""
-        rounded = (self._exact["basis"].abs() * 1e12).round()
-        return sum(len(column[column > 0].unique()) for column in rounded.T)
-
-
-def _matmul(
-    Y: Tensor,  # (..., a, b, c) or (..., a, b, 1)
-    X: Tensor,  # (..., b, d, c)
-) -> Tensor:  # (..., a, d, c)
-    """Multiply matrices, channels last."""
-    if Y.shape[-1] == 1:
-        out: Tensor = (Y[..., 0] @ X.flatten(-2)).unflatten(-1, X.shape[-2:])
-        return out
-    product = Y[..., :, 0, None, :] * X[..., None, 0, :, :]
-    for b in range(1, X.shape[-3]):
-        product = product + Y[..., :, b, None, :] * X[..., None, b, :, :]
-    return product

@@ -9,7 +9,7 @@ from tensornet.products import (
     PathRankProduct,
     path_scales,
 )
-from tensornet.products.coupling import coupling, even_part, paths
+from tensornet.products.coupling import block, coupling, even_part, paths
 from tensornet.testing.products import assert_product_contract
 
 COUNTED = {1: [5, 5], 2: [11, 15, 15], 3: [17, 31, 34, 34], 4: [23, 46, 62, 65, 65]}
@@ -73,9 +73,9 @@ def test_scales_are_those_of_gaunt_products() -> None:
 
 def test_gaunt_and_poisson_need_one_copy() -> None:
     both = coupling("gaunt", 3) + coupling("poisson", 3)
-    dense = ClebschGordanProduct(3, "path")
-    norms = dense.tensor.square().sum((1, 2, 3))
-    wanted = torch.einsum("pijk,ijk->p", dense.tensor, both) / norms
+    full = coupling("clebsch_gordan", 3)
+    parts = [(full[block(path)], both[block(path)]) for path in paths(3)]
+    wanted = torch.stack([(a * b).sum() / a.square().sum() for a, b in parts])
     product = PathRankProduct(3, weights=wanted)
     assert product.path_rank == 1
     torch.testing.assert_close(product.to_dense(), both, rtol=0, atol=1e-12)

@@ -75,7 +75,7 @@ def _slopes(tables, n, x, x0, y, y0, g, g0, u, u0, v, v0, s):  # type: ignore[no
     tiles, units, _, (runs, rows, terms, values) = tables
     for t in range(len(tiles) - 1):
         a, b, c, d = tiles[t, 0], tiles[t, 1], tiles[t, 2], tiles[t + 1, 0]
-        keep(n, tiles[t, 5], tiles[t + 1, 5], runs, rows, terms, values, g, g0, s)
+        keep(n, tiles[t, 5], tiles[t + 1, 5], runs, rows, terms, values, g, g0, s, 0)
         spread(n, a, b, c, d, units, x, x0, y, y0, s, u, u0, v, v0)
 
 
@@ -90,7 +90,7 @@ def _weighted_slopes(  # type: ignore[no-untyped-def]
         first, last, first_b, last_b = tiles[t, 3], tiles[t + 1, 3], tiles[t, 5], tiles[t + 1, 5]
         pairs(n, a, b, c, d, units, x, x0, y, y0, s)
         turn(n, first, last, runs, rows, terms, values, s, 0, w, w0, g, g0, r, row, o, o0)
-        keep(n, first_b, last_b, runs_b, rows_b, terms_b, values_b, r, 0, s)
+        keep(n, first_b, last_b, runs_b, rows_b, terms_b, values_b, r, 0, s, 0)
         spread(n, a, b, c, d, units, x, x0, y, y0, s, u, u0, v, v0)
 
 
@@ -233,7 +233,7 @@ def _layout(x: Tensor, *more: Tensor) -> tuple[_Layout | None, tuple[Tensor, ...
     return layout, tuple(layout.pack(t) for t in (x, *more))
 
 
-def _run(each: Any, found: Tables, numbers: tuple[int, ...], *t: Tensor) -> None:
+def _run(each: Any, found: Tables, numbers: tuple[Any, ...], *t: Tensor) -> None:
     """Spread rows over threads."""
     flat = _bridge.arrays(*t)
     n, _, width = t[0].shape

@@ -129,7 +129,7 @@ def _tables(
     held: list[Array] = []
     ends: list[Array] = []
     places: list[Array] = []
-    rows, back = _Builder(), _Builder()
+    rows, back = Builder(), Builder()
     n_units = 0
     for chosen in _tiles(unit, size, row // n_k, weighted):
         mine = np.unique(unit[chosen])
@@ -179,7 +179,7 @@ def _tiles(unit: Array, size: Array, p: Array, weighted: bool) -> Iterator[Array
     yield np.concatenate(held)
 
 
-class _Builder:
+class Builder:
     """Sorts the terms of sums, tile after tile."""
 
     def __init__(self) -> None:

@@ -265,6 +265,6 @@ _SUMS = "n first last runs| rows| terms| values| s| s0 "
 pairs = _make(_UNITS, _pairs)
 spread = _make(_UNITS + "u| u0 v| v0", _spread)
 add = _make(_SUMS + "o| o0", _sums, _add)
-keep = _make(_SUMS + "o|", _sums, _keep)
+keep = _make(_SUMS + "o| o0", _sums, _keep)
 weigh = _make(_SUMS + "w| w0 o| o0", _sums, _weigh)
 turn = _make(_SUMS + "w| w0 g| g0 r| first_row o| o0", _sums, _turn)
