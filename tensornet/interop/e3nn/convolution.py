@@ -80,6 +80,7 @@ class TensorProductConv(nn.Module):
         self.irreps_in1, self.irreps_in2 = made.irreps_in1, made.irreps_in2
         self.irreps_out, self.instructions = made.irreps_out, list(made.instructions)
         self.dims, self.weight_numel = made.dims, made.weight_numel
+        self.flipped = made.flipped
         paths = [
             seen(made, n, offset)
             for n, (ins, offset) in enumerate(zip(made.instructions, made.offsets(), strict=True))

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-# e3nn 0.4 stores slices in a file it reads at import; torch asks for leave since 2.6.
-with torch.serialization.safe_globals([slice]):
-    from e3nn.o3 import Irrep as Irrep
-    from e3nn.o3 import Irreps as Irreps
+from tensornet.interop.e3nn.coupling import Degrees, flipped, o3
+
+Irrep, Irreps = o3.Irrep, o3.Irreps
 
 MODES = ("uvw", "uvu", "uvv", "uuw", "uuu", "uvuv", "uvu<v", "u<vw")
 _EQUAL = {  # multiplicities that must be equal: 1, 2 and o, or what they make
@@ -61,12 +60,14 @@ class Program:
         irreps_in2: Irreps of the second input.
         irreps_out: Irreps of the output.
         instructions: Paths, with their final factors.
+        flipped: Degrees whose coupling has another sign than in the e3nn that is installed.
     """
 
     irreps_in1: Any
     irreps_in2: Any
     irreps_out: Any
     instructions: tuple[Instruction, ...]
+    flipped: frozenset[Degrees] = frozenset()
 
     @property
     def dims(self) -> tuple[int, int, int]:
@@ -87,7 +88,7 @@ class Program:
             at += math.prod(ins.path_shape) if ins.has_weight else 0
         return places
 
-    def degrees(self, ins: Instruction) -> tuple[int, int, int]:
+    def degrees(self, ins: Instruction) -> Degrees:
         """Degrees of the two inputs and the output of an instruction."""
         blocks = self.irreps_in1[ins.i_in1], self.irreps_in2[ins.i_in2], self.irreps_out[ins.i_out]
         one, two, three = (block.ir.l for block in blocks)
@@ -160,13 +161,14 @@ def program(
 
 
 def of_module(product: Any) -> Program:
-    """Read a product of e3nn, or of ours, with the factors it already has."""
-    made = (Instruction(*tuple(ins)) for ins in product.instructions)
+    """Read a product of e3nn, or of ours, with the factors and signs it already has."""
+    read = (Instruction(*tuple(ins)) for ins in product.instructions)
     return Program(
         Irreps(product.irreps_in1),
         Irreps(product.irreps_in2),
         Irreps(product.irreps_out),
-        tuple(ins._replace(path_shape=tuple(ins.path_shape)) for ins in made),
+        tuple(ins._replace(path_shape=tuple(ins.path_shape)) for ins in read),
+        getattr(product, "flipped", flipped(product.state_dict())),
     )
 
 

@@ -70,7 +70,7 @@ class Mixed(nn.Module):
                 filled + np.arange(len(a)),
                 np.zeros_like(a),
             )
-            numbers.append(spread(path.degrees, path.factor, places, total))
+            numbers.append(spread(path.degrees, path.factor, places, total, turned=path.turned))
             filled += len(a)
             if path.offset is None:
                 plain += len(a) * width

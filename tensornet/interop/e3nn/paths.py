@@ -27,7 +27,7 @@ class Path:
         others: Multiplicity of the other side where each meets all channels, else one.
         mul_out: Multiplicity of the output.
         offset: Place of the first weight; none without weights.
-        turned: Whether weights stand as (others, mul) and not as (mul, others).
+        turned: Whether the first side is the product's second input.
         outer: Whether the others are kept in the output.
     """
 
@@ -56,11 +56,10 @@ def seen(made: Program, n: int, offset: int) -> Path:
     mode, mul_out = ins.connection_mode, made.irreps_out[ins.i_out].mul
     turned = mode == "uvv" or (mode == "uvw" and muls[1] > muls[0])
     one, two, three = made.degrees(ins)
-    first, second, factor = ins.i_in1, ins.i_in2, ins.path_weight
+    factor = -ins.path_weight if (one, two, three) in made.flipped else ins.path_weight
+    first, second = ins.i_in1, ins.i_in2
     if turned:
-        first, second, muls = second, first, muls[::-1]
-        factor *= (-1) ** (one + two + three)  # what exchanging two degrees of a coupling does
-        one, two = two, one
+        first, second, muls, one, two = second, first, muls[::-1], two, one
     return Path(
         first, second, ins.i_out, (one, two, three), factor, muls[0],
         muls[1] if mode[:2] == "uv" and mode != "uvu<v" else 1,

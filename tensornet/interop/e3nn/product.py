@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from tensornet import _check
 from tensornet.interop.e3nn.arrangement import Block, Permutation, split
+from tensornet.interop.e3nn.coupling import flipped
 from tensornet.interop.e3nn.instructions import (
     ProductError,
     Program,
@@ -114,12 +116,7 @@ class TensorProduct(nn.Module):
         self.dims = made.dims
         self.internal_weights, self.shared_weights = internal, shared
         self.weight_numel = made.weight_numel
-        found = stages(made)
-        self.turned = [turned for turned, _ in found]
-        self.stages: Any = nn.ModuleList(stage for _, stage in found)
-        places = [stage.take_order() for _, stage in found]
-        self.arranged = Permutation(torch.cat([*places, torch.empty(0)]).long())
-        self.sizes = [stage.n_weights for _, stage in found]
+        self._arrange(made)
         if internal and self.weight_numel > 0:
             self.register_parameter("weight", nn.Parameter(torch.randn(self.weight_numel)))
         else:
@@ -136,6 +133,16 @@ class TensorProduct(nn.Module):
         ]
         self.register_buffer("output_mask", torch.cat([*mask, torch.empty(0)]))
         self.output_mask: Tensor
+
+    def _arrange(self, made: Program) -> None:
+        """Make what runs."""
+        self.flipped = made.flipped
+        found = stages(made)
+        self.turned = [turned for turned, _ in found]
+        self.stages: Any = nn.ModuleList(stage for _, stage in found)
+        places = [stage.take_order() for _, stage in found]
+        self.arranged = Permutation(torch.cat([*places, torch.empty(0)]).long())
+        self.sizes = [stage.n_weights for _, stage in found]
 
     @classmethod
     def from_product(cls, product: Any) -> TensorProduct:
@@ -308,9 +315,12 @@ class TensorProduct(nn.Module):
                 yield (n, ins, view) if yield_instruction else view
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        """Leave out the constants that e3nn stores with its generated code."""
-        for key in [key for key in state_dict if key.startswith(f"{prefix}_compiled_main")]:
-            state_dict.pop(key)  # type: ignore[attr-defined]
+        """Leave out the couplings that e3nn stores with its code, but keep their signs."""
+        mine = [key for key in state_dict if key.startswith(f"{prefix}_compiled_main")]
+        stored = {key: state_dict.pop(key) for key in mine}  # type: ignore[attr-defined]
+        if stored and flipped(stored) != self.flipped:
+            self._arrange(dataclasses.replace(of_module(self), flipped=flipped(stored)))
+            self.to(self.output_mask.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __repr__(self) -> str:

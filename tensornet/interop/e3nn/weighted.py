@@ -49,7 +49,7 @@ class _Weighted(nn.Module):
                 outside[path.out] + (a * kept + v * path.outer) * three,
                 number,
             )
-            numbers.append(spread(path.degrees, path.factor, places))
+            numbers.append(spread(path.degrees, path.factor, places, turned=path.turned))
         self.n_paths.append(total)
         self.has_plain.append(any(path.offset is None for path in paths))
         self.tables.append(Table(numbers))
