@@ -239,6 +239,7 @@ def _torque(a: Tensor, b: Tensor, l_max: int) -> Tensor:  # (n, i, c) twice -> (
 
 for _kernel, _name in ((aligned_product, "product"), (aligned_slopes, "slopes")):
     _kernel.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.aligned.cpu:{_name}")
+    _kernel.offer("numba_cuda", device="cuda", at=f"tensornet.kernels.aligned.cuda:{_name}")
     _kernel.case("no items", n=0, i=4, c=3, s=3, q=6)
     _kernel.case("one of each", n=1, i=1, c=1, s=3, q=1)
     _kernel.case("two vectors", n=2, i=4, c=1, s=3, q=6)
