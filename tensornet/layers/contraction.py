@@ -155,12 +155,14 @@ def present(
 
     Raises:
         TypeError: If `species` is not of int64.
-        IndexError: If an element is out of range.
+        IndexError: If an element is out of range. With a single one, the kernel says so.
     """
     if species.dtype != torch.int64:
         raise TypeError(f"`{name}(species=...)` must hold torch.int64. Got {species.dtype}.")
-    found, places = torch.unique(species, return_inverse=True)
     n = len(weights[0])
+    if n == 1:
+        return species, *weights
+    found, places = torch.unique(species, return_inverse=True)
     if found[0] < 0 or found[-1] >= n:
         raise IndexError(
             f"`{name}(species=...)` must be from 0 to {n - 1}. "

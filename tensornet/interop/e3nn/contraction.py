@@ -108,9 +108,8 @@ class FastSymmetricContraction(nn.Module):
 
     def _by_row(self, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Coefficients, and which of them each row takes."""
-        species = y.argmax(1)
-        chosen = y.detach().gather(1, species[:, None]) == 1
-        one_hot = chosen.all() & (y.detach().count_nonzero() == n)
+        largest, species = y.detach().max(1)
+        one_hot = (largest == 1).all() & (y.detach().count_nonzero() == n)
         if torch.compiler.is_compiling():
             right = torch.where(one_hot, 1.0, torch.nan).to(y.dtype)  # no branch may depend on y
             return self._coefficients(self._weights()) * right, species
