@@ -118,7 +118,9 @@ class CPProduct(Product):
         """Multiply features of senders by harmonics of edges, weigh, and sum at receivers.
 
         The product of ``x[sender]`` and `y`, summed at receivers. Nodes are taken to the terms and
-        back, not edges: an edge only multiplies and adds its `rank` terms.
+        back, not edges: an edge only multiplies and adds its `rank` terms. That pays at ranks up to
+        about (l_max + 1)². At exact ranks it moves more memory than it saves multiplications:
+        `kernels.edge_convolution` with the whole coupling as one path is then faster, and exact.
 
         Args:
             x: Features of the nodes that send.
