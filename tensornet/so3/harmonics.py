@@ -80,7 +80,11 @@ def spherical_harmonics(
             "`spherical_harmonics(normalization=...)` must be one of "
             f"{', '.join(_SQUARED_NORM)}. Got {normalization!r}."
         )
-    Y = harmonics(vectors.reshape(-1, 3), dim(l_max)).reshape(*vectors.shape[:-1], dim(l_max))
+    if vectors.ndim == 2:
+        Y = harmonics(vectors, dim(l_max))
+    else:
+        Y = harmonics(vectors.reshape(-1, 3), dim(l_max))
+        Y = Y.reshape(*vectors.shape[:-1], dim(l_max))
     if normalization == "component":
         return Y
     scale = [_SQUARED_NORM[normalization](l) / (2 * l + 1) for l in range(l_max + 1)]
