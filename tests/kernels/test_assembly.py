@@ -51,7 +51,9 @@ def test_what_is_counted() -> None:
     assert packed("\tvfmadd231pd\t(%rdi), %ymm1, %ymm0\n" + scalar, "s") == 0
 
 
-@pytest.mark.parametrize(("dtype", "letter"), [("float32", "s"), ("float64", "d")])
+@pytest.mark.parametrize(
+    ("dtype", "letter"), [("float32", "s"), pytest.param("float64", "d", marks=pytest.mark.slow)]
+)
 def test_hot_functions_multiply_and_add_vectors(dtype: str, letter: str, tmp_path: Path) -> None:
     if not re.search(r"^flags.*\bfma\b", machine(), re.MULTILINE):
         pytest.skip("no multiply-add of vectors on this machine")

@@ -90,6 +90,9 @@ def _channels(code: _Code) -> Iterator[None]:
     b, at, lanes = code.b, code.at, code.simd.lanes
     before = dict(at)
     with cgutils.for_range(b, at["vectors"]) as loop:
+        turn = b.add(at["turn"], loop.index)
+        ahead(code, ("x", "hx", "ox"), "x", turn)
+        ahead(code, ("w", "hw"), "w", turn)
         channel = code.times(loop.index, lanes)
         at["left"] = code.plus(at["x0"], at["i"], channel)
         at["right"] = code.plus(at["w0"], at["p"], channel)
@@ -108,7 +111,7 @@ def _walk(code: _Code, column: Callable[[_Code, int], None]) -> None:
     b, at, lanes = code.b, code.at, code.simd.lanes
     with cgutils.for_range(b, at["n"]) as loop:
         line = code.times(loop.index, 5)
-        height, at["row"], first, last, cell = (code.whole("chunks", line, k) for k in range(5))
+        height, _, first, last, cell = (code.whole("chunks", line, k) for k in range(5))
         end = b.append_basic_block("end")
         switch = b.switch(height, end)
         for n_rows in HEIGHTS:
@@ -116,12 +119,11 @@ def _walk(code: _Code, column: Callable[[_Code, int], None]) -> None:
             switch.add_case(code.int(n_rows), block)
             b.position_at_end(block)
             with cgutils.for_range(b, last, start=first) as loop:
-                at["i"] = code.whole("columns", code.times(loop.index, 2))
-                at["p"] = code.whole("columns", code.times(loop.index, 2), 1)
+                line = code.times(loop.index, 3)
+                at["i"], at["p"], at["row"] = (code.whole("columns", line, k) for k in range(3))
                 before = code.times(b.sub(loop.index, first), n_rows)
                 at["cell"] = code.times(b.add(cell, before), lanes)
-                ahead(code, ("x", "hx", "ox"), "x1", "n_x", "k_x", loop.index)
-                ahead(code, ("w", "hw"), "w1", "n_w", "k_w", loop.index)
+                at["turn"] = b.mul(loop.index, at["vectors"])
                 column(code, n_rows)
             b.branch(end)
         b.position_at_end(end)

@@ -39,6 +39,12 @@ def _matrices(plan, y, order, start, stop, turned, m):  # type: ignore[no-untype
 
 
 @_bridge.jit
+def _away(size):  # type: ignore[no-untyped-def]
+    """How many edges ahead of use their weights, of so many bytes, are asked for."""
+    return max(1, min(8, 4096 // size))
+
+
+@_bridge.jit
 def _convolve(  # type: ignore[no-untyped-def]
     chunks, rows, columns, plan, sizes, x, y, w, sender, order, starts, out, first, last
 ):
@@ -48,7 +54,7 @@ def _convolve(  # type: ignore[no-untyped-def]
     turned = np.zeros(y.shape[1] * lanes, x.dtype)
     m = np.empty((len(plan[0]) - 1) * lanes, x.dtype)
     n_columns, turns = len(columns) // 2, lanes * (len(columns) // 2) * (-(-width // (2 * lanes)))
-    k_x, k_w = -(-n_x // turns), -(-n_w // turns)
+    k_x, k_w, away = -(-n_x // turns), -(-n_w // turns), _away(n_w * w.itemsize)
     stop, v = starts[last], first
     for start in range(starts[first], stop, lanes):
         end = min(start + lanes, stop)
@@ -58,7 +64,7 @@ def _convolve(  # type: ignore[no-untyped-def]
                 v += 1
             e = order[start + q]
             x0, w0, o0 = sender[e] * n_x, e * n_w, v * n_out
-            after = order[min(start + q + 1, stop - 1)]
+            after = order[min(start + q + away, stop - 1)]
             convolve(
                 chunks, len(chunks), width // lanes, columns, rows, m, q, x, x0, w, w0, out, o0,
                 n_columns, sender[after] * n_x, after * n_w, n_x, n_w, k_x, k_w,

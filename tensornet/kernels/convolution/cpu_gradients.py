@@ -15,7 +15,7 @@ from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_edge
 from tensornet.kernels.convolution.columns import move, move_past, reduce, stage, unstage
 from tensornet.kernels.convolution.columns import slopes as _slopes_of_edge
-from tensornet.kernels.convolution.cpu import _checked, _edges, _ordered, _padded
+from tensornet.kernels.convolution.cpu import _away, _checked, _edges, _ordered, _padded
 from tensornet.kernels.convolution.plan import Plan, plan
 from tensornet.kernels.convolution.tiles import contract
 
@@ -49,9 +49,10 @@ def _slopes(  # type: ignore[no-untyped-def]
     chunks, rows, columns = tables
     n_x, n_w, n_g, width, past = sizes
     lanes, n_j, n_cells = BYTES // x.itemsize, y.shape[1], len(build[0]) - 1
-    n_columns = len(columns) // 2
+    n_columns = len(columns) // 3
     staged = len(rows) * width
-    k_x, k_w = -(-n_x // (lanes * n_columns)), -(-n_w // (lanes * n_columns))
+    k_x, k_w = -(-n_x // (width * n_columns)), -(-n_w // (width * n_columns))
+    away = _away(n_w * w.itemsize)
     turned = np.zeros(n_j * lanes, x.dtype)
     s, m0 = _scratch(2 * n_cells * lanes + staged + n_w, x)
     t0 = m0 + n_cells * lanes
@@ -68,7 +69,7 @@ def _slopes(  # type: ignore[no-untyped-def]
                 stage(rows, len(rows), width // lanes, g, v * n_g, s, g0)
                 here = v
             e = order[start + q]
-            after = order[min(start + q + 1, stop - 1)]
+            after = order[min(start + q + away, stop - 1)]
             _slopes_of_edge(
                 chunks, len(chunks), width // lanes, columns, len(rows),
                 s, m0 + q, g0, ow0, t0, x, w, ox, sender[e] * n_x, e * n_w,
@@ -90,9 +91,10 @@ def _curvatures(  # type: ignore[no-untyped-def]
     chunks, rows, columns = tables
     n_x, n_w, n_g, width, past = sizes
     lanes, n_j, n_cells = BYTES // x.itemsize, y.shape[1], len(build[0]) - 1
-    n_columns = len(columns) // 2
+    n_columns = len(columns) // 3
     staged = len(rows) * width
-    k_x, k_w = -(-n_x // (lanes * n_columns)), -(-n_w // (lanes * n_columns))
+    k_x, k_w = -(-n_x // (width * n_columns)), -(-n_w // (width * n_columns))
+    away = _away(n_w * w.itemsize)
     turned = np.zeros(n_j * lanes, x.dtype)
     s, m0 = _scratch(3 * n_cells * lanes + 2 * staged + n_w, x)
     n0 = m0 + n_cells * lanes
@@ -114,7 +116,7 @@ def _curvatures(  # type: ignore[no-untyped-def]
                 stage(rows, len(rows), width // lanes, g, v * n_g, s, g0)
                 here = v
             e = order[start + q]
-            after = order[min(start + q + 1, stop - 1)]
+            after = order[min(start + q + away, stop - 1)]
             _curvatures_of_edge(
                 chunks, len(chunks), width // lanes, columns, len(rows), s, m0 + q, n0 + q,
                 g0, og0, ow0, t0, x, hx, w, hw, ox, sender[e] * n_x, e * n_w,
@@ -153,7 +155,7 @@ def _run(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     x, y, w, g = at
     n, c, v = x.shape[0], x.shape[2], g.shape[0]
-    tables = plan(name, (x.shape[1], y.shape[1], g.shape[1], w.shape[1]), index, values)
+    tables = plan(name, (x.shape[1], y.shape[1], g.shape[1], w.shape[1]), index, values, True)
     _checked(name, "sender", sender, n)
     order, starts = _ordered(name, "receiver", receiver, v)
     x, w, g = _padded(x, w, g)
@@ -166,7 +168,8 @@ def _run(
     inputs = [t if t.ndim == 2 else t.view(-1) for t in (x, y, w, g, *along)]
     flat = _bridge.arrays(*inputs, sender)
     outs = _bridge.arrays(oy.view(-1), ow.view(-1), *(t.view(-1) for t in og))
-    scaled = tables.chunks, tables.rows * width, (tables.columns * width).reshape(-1)
+    columns = (tables.columns * [width, width, 1]).reshape(-1)
+    scaled = tables.chunks, tables.rows * width, columns
     build = tables.cell_starts, tables.cell_j, tables.cell_values
     sums = tables.j_starts, tables.j_cells, tables.j_values
     past = ow.nbytes > _PAST and ow.data_ptr() % BYTES == 0

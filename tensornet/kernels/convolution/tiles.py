@@ -89,8 +89,8 @@ def _columns(code: _Code, n_rows: int) -> Any:
     with cgutils.for_range(b, at["last"], start=at["first"]) as loop:
         if "k_x" in at:
             turn = b.add(at["turn"], loop.index)
-            ahead(code, ("x",), "x1", "n_x", "k_x", turn)
-            ahead(code, ("w",), "w1", "n_w", "k_w", turn)
+            ahead(code, ("x",), "x", turn)
+            ahead(code, ("w",), "w", turn)
         left = code.whole("columns", code.times(loop.index, 2))
         right = code.whole("columns", code.times(loop.index, 2), 1)
         yield left, right, code.times(b.sub(loop.index, at["first"]), height)
@@ -164,17 +164,12 @@ def _fetch(code: _Code) -> None:
         prefetch(code, "x", code.plus(code.at["x0"], code.times(loop.index, code.simd.lanes)))
 
 
-def ahead(
-    code: _Code, arrays: tuple[str, ...], base: str, size: str, share: str, turn: Any
-) -> None:
-    """Ask for this turn's share of what the next edge needs: memory is kept busy all along."""
+def ahead(code: _Code, arrays: tuple[str, ...], side: str, turn: Any) -> None:
+    """Ask for one line of what the next edge needs: memory is kept busy all along."""
     b, at, lanes = code.b, code.at, code.simd.lanes
-    start = b.mul(turn, at[share])
-    whole = b.udiv(at[size], code.int(lanes))
-    stop = b.add(start, at[share])
-    stop = b.select(b.icmp_signed("<", stop, whole), stop, whole)
-    with cgutils.for_range(b, stop, start=start) as loop:
-        place = code.plus(at[base], code.times(loop.index, lanes))
+    index = code.times(b.mul(turn, at["k_" + side]), lanes)
+    with b.if_then(b.icmp_signed("<", index, at["n_" + side])):
+        place = code.plus(at[side + "1"], index)
         for name in arrays:
             if name in at:
                 prefetch(code, name, place)
