@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,10 +53,10 @@ def mixings(irreps_in: Any, irreps_out: Any, pairs: Sequence[tuple[int, int]]) -
     return made
 
 
-def matrix(mixing: Mixing, weights: Sequence[Tensor]) -> Tensor:  # (..., u, w)
+def matrix(mixing: Mixing, weights: Sequence[Tensor]) -> Tensor:  # (u, ..., w)
     """Put the weights between blocks together."""
     rows = [joined([weights[n] for n in row]) for row in mixing.weights]
-    return torch.cat(rows, -2) if len(rows) > 1 else rows[0]
+    return torch.cat(rows) if len(rows) > 1 else rows[0]
 
 
 def mix(
@@ -66,23 +67,36 @@ def mix(
     matrices: Sequence[Tensor],  # (u, w) each
 ) -> Tensor:  # (n, dim_out)
     """Multiply the channels of each irrep by its matrix."""
-    blocks = x.split([block.dim for block in irreps_in], 1)
+    if len(listed) == 1 and len(irreps_in) == len(irreps_out) == listed[0].d == 1:
+        return x @ matrices[0]
+    blocks = x.split_with_sizes([block.dim for block in irreps_in], 1)
     made: list[Tensor | None] = [None] * len(irreps_out)
     for mixing, w in zip(listed, matrices, strict=True):
-        parts = [blocks[i] for i in mixing.ins]
-        u = joined(parts)
+        u = joined([blocks[i] for i in mixing.ins])
         if mixing.d == 1:
             out = u @ w
         else:
-            out = torch.matmul(w.mT, u.unflatten(1, (-1, mixing.d))).flatten(1)
+            out = torch.matmul(w.mT, u.view(len(u), -1, mixing.d)).flatten(1)
+        if len(mixing.outs) == 1:
+            made[mixing.outs[0]] = out
+            continue
         sizes = [irreps_out[o].dim for o in mixing.outs]
-        for o, part in zip(mixing.outs, out.split(sizes, 1), strict=True):
+        for o, part in zip(mixing.outs, out.split_with_sizes(sizes, 1), strict=True):
             made[o] = part
-    done = [
-        x.new_zeros(len(x), irreps_out[o].dim) if part is None else part
-        for o, part in enumerate(made)
-    ]
-    return joined(done)
+    for o, block in enumerate(irreps_out):
+        if made[o] is None:
+            made[o] = x.new_zeros(len(x), block.dim)
+    return joined([part for part in made if part is not None])
+
+
+def scaled(weight: Tensor, factors: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> Any:
+    """Take the weights of instructions apart, each times a factor."""
+    sizes = [math.prod(shape) for shape in shapes]
+    if len(set(factors)) == 1:
+        parts = (weight * factors[0]).split_with_sizes(sizes)
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    parts = weight.split_with_sizes(sizes)
+    return [p.view(s) * f for p, s, f in zip(parts, shapes, factors, strict=True)]
 
 
 class FastLinear(Swapped):
@@ -95,8 +109,8 @@ class FastLinear(Swapped):
     weight: Tensor
     weight_numel: int
 
-    def make(self) -> list[Mixing]:
-        """Group the instructions."""
+    def make(self) -> tuple[list[Mixing], list[float], list[tuple[int, ...]]]:
+        """Group the instructions; their factors and shapes."""
         if not self.shared_weights:
             raise UnsuitableError("weights of its own per row")
         if self.weight.ndim > 1:
@@ -106,7 +120,9 @@ class FastLinear(Swapped):
         if not self.instructions or any(0 in ins.path_shape for ins in self.instructions):
             raise UnsuitableError("empty paths")
         pairs = [(ins.i_in, ins.i_out) for ins in self.instructions]
-        return mixings(self.irreps_in, self.irreps_out, pairs)
+        listed = mixings(self.irreps_in, self.irreps_out, pairs)
+        shapes = [tuple(ins.path_shape) for ins in self.instructions]
+        return listed, [float(ins.path_weight) for ins in self.instructions], shapes
 
     def example(self, like: Tensor) -> tuple[Any, ...]:
         """Some rows."""
@@ -123,15 +139,12 @@ class FastLinear(Swapped):
         weight = self.weight if weight is None else weight
         if bias is not None or weight.ndim > 1:
             return self.plain(features, weight, bias)  # type: ignore[no-any-return]
-        listed, views, at = self.part(features), [], 0
-        for ins in self.instructions:
-            u, w = ins.path_shape
-            views.append(weight[at : at + u * w].view(u, w) * ins.path_weight)
-            at += u * w
+        listed, factors, shapes = self.part(features)
         flat = features.reshape(-1, self.irreps_in.dim)
+        views = scaled(weight, factors, shapes)
         matrices = [matrix(mixing, views) for mixing in listed]
         out = mix(flat, self.irreps_in, self.irreps_out, listed, matrices)
-        return out.view(*features.shape[:-1], -1)
+        return out.view(*features.shape[:-1], self.irreps_out.dim)
 
 
 class FastNetwork(Swapped):

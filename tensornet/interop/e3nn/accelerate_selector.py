@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tensornet.interop.e3nn.accelerate_modules import Mixing, matrix, mix, mixings
+from tensornet.interop.e3nn.accelerate_modules import Mixing, matrix, mix, mixings, scaled
 from tensornet.interop.e3nn.accelerate_swap import Swapped, UnsuitableError
 
 
@@ -27,8 +29,8 @@ class FastSelector(Swapped):
     weight: Tensor
     weight_numel: int
 
-    def make(self) -> list[Mixing]:
-        """Group the instructions."""
+    def make(self) -> tuple[list[Mixing], list[float], list[tuple[int, ...]]]:
+        """Group the instructions; their factors and shapes."""
         if len(self.irreps_in2) != 1 or self.irreps_in2[0].ir.l != 0:
             raise UnsuitableError("the second operand is not one block of scalars")
         if self.irreps_in2[0].ir.p != 1:
@@ -41,7 +43,11 @@ class FastSelector(Swapped):
         if not self.shared_weights:
             raise UnsuitableError("weights of its own per row")
         pairs = [(ins.i_in1, ins.i_out) for ins in self.instructions]
-        return mixings(self.irreps_in1, self.irreps_out, pairs)
+        listed = mixings(self.irreps_in1, self.irreps_out, pairs)
+        factors = [
+            ins.path_weight / self.irreps_in1[ins.i_in1].ir.dim ** 0.5 for ins in self.instructions
+        ]
+        return listed, factors, [tuple(ins.path_shape) for ins in self.instructions]
 
     def example(self, like: Tensor) -> tuple[Any, ...]:
         """Rows of two kinds."""
@@ -63,36 +69,46 @@ class FastSelector(Swapped):
         if plain and not traced:
             kinds = distinct(y, self.__dict__.get("species"))
             if kinds is not None:
-                return self._selected(x, y, weight, *kinds)
+                return self._selected(x, y, weight, kinds)
         return self.plain(x, y, weight)  # type: ignore[no-any-return]
 
-    def _selected(
-        self, x: Tensor, y: Tensor, weight: Tensor, first: Tensor, kind: Tensor
-    ) -> Tensor:  # (n, dim_out)
+    def _selected(self, x: Tensor, y: Tensor, weight: Tensor, kinds: Kinds) -> Tensor:
         """Rows of one kind after another, each kind by its own matrices."""
-        scalars, views, at = y.index_select(0, first), [], 0
-        for ins in self.instructions:
-            u, z, w = ins.path_shape
-            factor = ins.path_weight / self.irreps_in1[ins.i_in1].ir.dim ** 0.5
-            own = weight[at : at + u * z * w].view(u, z, w) * factor
-            views.append(torch.einsum("kz,uzw->kuw", scalars, own))
-            at += u * z * w
-        listed = self.part(x)
+        listed, factors, shapes = self.part(x)
+        scalars = y.index_select(0, kinds.first)  # (k, z)
+        views = [torch.matmul(scalars, own) for own in scaled(weight, factors, shapes)]  # (u, k, w)
         matrices = [matrix(mixing, views) for mixing in listed]
         irreps = self.irreps_in1, self.irreps_out
-        if len(first) == 1:
-            return mix(x, *irreps, listed, [m[0] for m in matrices])
-        order = torch.argsort(kind, stable=True)
-        counts = torch.bincount(kind, minlength=len(first)).tolist()
-        rows = x.index_select(0, order).split(counts)
-        done = [mix(r, *irreps, listed, [m[k] for m in matrices]) for k, r in enumerate(rows)]
-        return torch.cat(done).index_select(0, torch.argsort(order))
+        if len(kinds.counts) == 1:
+            return mix(x, *irreps, listed, [m[:, 0] for m in matrices])
+        rows = x.index_select(0, kinds.order).split_with_sizes(kinds.counts)
+        done = [mix(r, *irreps, listed, [m[:, k] for m in matrices]) for k, r in enumerate(rows)]
+        return torch.cat(done).index_select(0, kinds.back)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Which rows are of one kind.
+
+    Args:
+        first: A row of each kind, (k,).
+        kind: Kind of each row, (n,).
+        order: Rows, one kind after another, (n,).
+        back: The order that undoes it, (n,).
+        counts: Rows of each kind.
+    """
+
+    first: Tensor
+    kind: Tensor
+    order: Tensor
+    back: Tensor
+    counts: list[int]
 
 
 def distinct(
     y: Tensor,  # (n, z)
     species: Tensor | None = None,  # (n or more,)
-) -> tuple[Tensor, Tensor] | None:
+) -> Kinds | None:
     """Find the rows that differ.
 
     Args:
@@ -101,20 +117,41 @@ def distinct(
             cannot share them.
 
     Returns:
-        One row of each kind and the kind of each row, or none if that does not pay.
+        The kinds, or none if they do not pay.
     """
     if not len(y) or (species is None and y.requires_grad):
         return None
-    if species is None:
-        mixed = (y * torch.arange(1, y.shape[1] + 1, device=y.device).to(y.dtype).sqrt()).sum(1)
-    else:
-        mixed = species.flatten()[: len(y)]
-    kind = torch.unique(mixed, return_inverse=True)[1]
-    n_kinds = int(kind.max()) + 1
-    if n_kinds > max(1, len(y) // 2):
+    kinds = _recent(y if species is None else species, len(y))
+    if kinds is None:
         return None
-    first = kind.new_empty(n_kinds)
-    first[kind] = torch.arange(len(y), device=y.device)
     with torch.no_grad():
-        same = torch.equal(y.index_select(0, first).index_select(0, kind), y)
-    return (first, kind) if same else None
+        same = torch.equal(y.index_select(0, kinds.first).index_select(0, kinds.kind), y)
+    return kinds if same else None
+
+
+_last: list[tuple[Any, int, int, Kinds | None]] = []  # layers ask the same one after another
+
+
+def _recent(told: Tensor, n: int) -> Kinds | None:
+    """Sort rows by kind, or take the answer of last time."""
+    if told.is_inference():
+        return _sorted(told, n)
+    for tensor, version, rows, kinds in _last:
+        if tensor() is told and version == told._version and rows == n:
+            return kinds
+    found = _sorted(told, n)
+    _last[:] = [(weakref.ref(told), told._version, n, found)]
+    return found
+
+
+def _sorted(told: Tensor, n: int) -> Kinds | None:
+    if told.is_floating_point():
+        told = (told * torch.arange(1, told.shape[1] + 1).to(told).sqrt()).sum(1)
+    kind = torch.unique(told.detach().flatten()[:n], return_inverse=True)[1]
+    counts = torch.bincount(kind).tolist()
+    if len(counts) > max(1, n // 2):
+        return None
+    first = kind.new_empty(len(counts))
+    first[kind] = torch.arange(n, device=kind.device)
+    order = torch.argsort(kind, stable=True)
+    return Kinds(first, kind, order, torch.argsort(order), counts)
