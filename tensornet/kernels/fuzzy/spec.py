@@ -55,9 +55,10 @@ def fuzzy_product(
         >>> fuzzy_product(x, x, basis, at, at, at, torch.ones(2)).flatten()
         tensor([10.,  8.])
     """
-    X, Y = basis @ x, basis @ y
+    X, Y = (torch.einsum("mi,nic->nmc", basis, t) for t in (x, y))
     pairs = X.index_select(1, at_i) * Y.index_select(1, at_j) * values[:, None]
-    return basis.mT @ torch.zeros_like(X).index_add(1, at_k, pairs)
+    Z = pairs.new_zeros(X.shape).index_add(1, at_k, pairs)
+    return torch.einsum("mi,nmc->nic", basis, Z).contiguous()
 
 
 @fuzzy_product.vjp
