@@ -118,14 +118,8 @@ def program(
         irrep_normalization = normalization
     irrep_normalization = irrep_normalization or "component"
     path_normalization = path_normalization or "element"
-    for name, value, allowed in (
-        ("irrep_normalization", irrep_normalization, ("component", "norm", "none")),
-        ("path_normalization", path_normalization, ("element", "path", "none")),
-    ):
-        if value not in allowed:
-            raise ProductError(
-                f"`{where}({name}=...)` must be one of {', '.join(allowed)}. Got {value!r}."
-            )
+    _one_of(where, "irrep_normalization", irrep_normalization, ("component", "norm", "none"))
+    _one_of(where, "path_normalization", path_normalization, ("element", "path", "none"))
     irreps = Irreps(irreps_in1), Irreps(irreps_in2), Irreps(irreps_out)
     read = [_read(where, n, ins, irreps) for n, ins in enumerate(instructions)]
     variances = [
@@ -158,6 +152,13 @@ def program(
             )
         done.append(ins._replace(path_weight=math.sqrt(alpha)))
     return Program(*irreps, tuple(done))
+
+
+def _one_of(where: str, name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ProductError(
+            f"`{where}({name}=...)` must be one of {', '.join(allowed)}. Got {value!r}."
+        )
 
 
 def of_module(product: Any) -> Program:
