@@ -3,6 +3,10 @@
 from tensornet.interop.e3nn.accelerate import accelerate as accelerate
 from tensornet.interop.e3nn.accelerate import acceleration as acceleration
 from tensornet.interop.e3nn.accelerate import restore as restore
+from tensornet.interop.e3nn.contraction import FastSymmetricContraction as FastSymmetricContraction
+from tensornet.interop.e3nn.contraction import (
+    fast_symmetric_contraction as fast_symmetric_contraction,
+)
 from tensornet.interop.e3nn.convolution import TensorProductConv as TensorProductConv
 from tensornet.interop.e3nn.harmonics import SphericalHarmonics as SphericalHarmonics
 from tensornet.interop.e3nn.harmonics import spherical_harmonics as spherical_harmonics
