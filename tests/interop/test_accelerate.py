@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tensornet.interop.e3nn.accelerate import accelerate, acceleration, restore
 from tensornet.interop.e3nn.instructions import Irreps
+from tensornet.kernels import use
 
 import e3nn.nn  # isort: skip
 import e3nn.o3  # isort: skip
@@ -230,6 +231,14 @@ def test_other_dtypes_are_left(model: Network) -> None:
     with pytest.warns(RuntimeWarning, match="nothing to swap"):
         accelerate(model.bfloat16())
     assert {"bfloat16" in place.said for place in acceleration(model).left} == {True}
+
+
+def test_what_has_no_kernel_is_left(model: Network) -> None:
+    with use("reference"):
+        report = acceleration(accelerate(model))
+    left = {place.name: place.said for place in report.left}
+    assert left["layers.0.product"] == "no kernel for torch.float64 on cpu here"
+    assert "layers.0.linear_1" not in left
 
 
 def test_torchscript_is_left(model: Network) -> None:

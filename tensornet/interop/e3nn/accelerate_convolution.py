@@ -11,6 +11,7 @@ from tensornet.interop.e3nn.accelerate_swap import Swapped
 from tensornet.interop.e3nn.convolution import TensorProductConv
 from tensornet.interop.e3nn.instructions import of_module
 from tensornet.interop.e3nn.product import TensorProduct, of_program
+from tensornet.kernels import edge_convolution, sparse_product
 
 
 def edges(n: int, like: Tensor) -> Tensor:  # (2, 6)
@@ -38,6 +39,7 @@ class FusedProduct(Swapped):
     """An `e3nn.o3.TensorProduct` that gathers and sums as well, for callers that pass the edges."""
 
     how = "one kernel that gathers, multiplies and sums"
+    kernel = edge_convolution
 
     def make(self) -> TensorProductConv:
         """Read the paths."""
@@ -66,6 +68,7 @@ class FastProduct(Swapped):
     """An `e3nn.o3.TensorProduct`, row by row."""
 
     how = "kernels of sparse products"
+    kernel = sparse_product
     weight: Tensor
     internal_weights: bool
     shared_weights: bool

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tensornet.interop.e3nn.accelerate_convolution import FusedProduct
 from tensornet.interop.e3nn.accelerate_swap import Change, Swapped, UnsuitableError
 from tensornet.interop.e3nn.contraction import fast_symmetric_contraction
+from tensornet.kernels import symmetric_polynomial
 
 import e3nn.o3  # isort: skip
 
@@ -22,6 +23,7 @@ class FastContraction(Swapped):
     """The symmetric contraction of MACE."""
 
     how = "sparse polynomials"
+    kernel = symmetric_polynomial
     contractions: Any
 
     def make(self) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tensornet.interop.e3nn.accelerate_swap import Swapped, UnsuitableError
 from tensornet.interop.e3nn.harmonics import SphericalHarmonics
+from tensornet.kernels import harmonics
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,7 @@ class FastHarmonics(Swapped):
     """`e3nn.o3.SphericalHarmonics`, by a kernel that has its derivatives."""
 
     how = "one kernel for all degrees"
+    kernel = harmonics
     normalize: bool
     normalization: str
 

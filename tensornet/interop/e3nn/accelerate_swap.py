@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from tensornet.kernels import Kernel
+
 _STATE = "_swap"  # the one attribute that is added
 
 
@@ -47,6 +49,7 @@ class Swapped(nn.Module):
 
     original: ClassVar[type[nn.Module]]
     how: ClassVar[str] = ""  # what runs now, for the report
+    kernel: ClassVar[Kernel[Any, Any] | None] = None  # without which it would be slow
 
     def make(self) -> Any:
         """Make what the forward needs beside the module's own tensors, a module without state."""
@@ -136,6 +139,9 @@ def compare(module: Swapped, like: Tensor) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         args = module.example(like)
+    kernel, device = module.kernel, like.device.type
+    if kernel is not None and kernel.choose(device, like.dtype) == "reference":
+        raise UnsuitableError(f"no kernel for {like.dtype} on {device} here")
     if args is None:
         return
     try:
