@@ -11,13 +11,17 @@ time on one thread, float32, the C library's allocator told to keep memory. A ca
 over five times the fastest at first is timed no further.
 
     OMP_NUM_THREADS=1 python examples/benchmarks/field.py [--smoke] [--out FILE]
+        [--again FIRST LAST]
+
+`--again` measures the Gaunt rows of some degrees once more, and leaves the rest of the file alone.
 """
 
 import argparse
 import ctypes
+import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,9 @@ from tensornet.so3 import gauss_legendre_grid, spherical_harmonics, wigner_d
 
 Function = Callable[[Tensor, Tensor], Tensor]
 CHANNELS = 64
-MOST = 1.2e9  # bytes of an intermediate result
+PACKAGES = ("torch", "e3nn", "numba")
+MOST = 3e8  # bytes of an intermediate result
+SLOW = 4  # highest degree at which what is far behind by then is timed
 
 
 def products(l_max: int) -> Iterator[tuple[str, Product]]:
@@ -72,7 +78,10 @@ def timed(
     times: dict[str, list[float]] = {name: [] for name in functions}
     going = dict(functions)
     for repeat in range(repeats + 2):
-        for name, (function, x, y) in going.items():
+        turn = repeat % len(going)  # nobody always comes after the same
+        order = [*going][turn:] + [*going][:turn]
+        for name in order:
+            function, x, y = going[name]
             begin = time.process_time()
             step(function, x, y, gradient=gradient)
             times[name].append(time.process_time() - begin)
@@ -146,10 +155,13 @@ def peers(l_max: int, n: int, channels: int, channels2: int) -> dict[str, Functi
     points, weights = gauss_legendre_grid(degree)
     Y64 = spherical_harmonics(points, l_max, normalization="integral")
     Y, back = Y64.float(), (Y64 * weights[:, None]).float().mT.contiguous()
-    beta, alpha = degree + 2 - degree % 2, degree + 1 + degree % 2
-    to = e3nn.o3.ToS2Grid(l_max, (beta, alpha), normalization="integral", dtype=torch.float32)
-    come = e3nn.o3.FromS2Grid((beta, alpha), l_max, normalization="integral", dtype=torch.float32)
-    found: dict[str, Function] = {"e3nn grid": lambda x, y: come(to(x) * to(y))}
+    found: dict[str, Function] = {}
+    if l_max <= SLOW:
+        beta, alpha = degree + 2 - degree % 2, degree + 1 + degree % 2
+        kind: dict[str, Any] = {"normalization": "integral", "dtype": torch.float32}
+        to = e3nn.o3.ToS2Grid(l_max, (beta, alpha), **kind)
+        come = e3nn.o3.FromS2Grid((beta, alpha), l_max, **kind)
+        found["e3nn grid"] = lambda x, y: come(to(x) * to(y))
     if channels == 1:
         flat, sheet = G.flatten(0, 1), back.mT
         found["grid"] = lambda x, y: ((x @ Y.mT) * (y @ Y.mT)) @ sheet
@@ -175,7 +187,7 @@ def rows_of_gaunt(l_max: int, n: int, channels: int, channels2: int, repeats: in
     x, y = torch.randn(n, d, channels), torch.randn(n, d, channels2)
     ours = GauntProduct(l_max).float()
     functions: dict[str, tuple[Function, Tensor, Tensor]] = {"GauntProduct": (ours, x, y)}
-    if l_max <= 4:
+    if l_max <= SLOW:
         functions["Fourier"] = (GauntProduct(l_max, "fourier").float(), x, y)
     for name, function in peers(l_max, n, channels, channels2).items():
         if name == "e3nn grid":  # harmonics last
@@ -215,35 +227,59 @@ def main() -> None:
     """Measure, print, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a few seconds: tells nothing")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--again", type=int, nargs=2, metavar=("FIRST", "LAST"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(4104)
     keeps, smoke = keep_memory(), arguments.smoke
     repeats, n = (1, 20) if smoke else (arguments.repeats, 1000)
+    sizes = [(20, 1, 1), (4, 16, 1)] if smoke else [(10_000, 1, 1), (1000, 64, 1), (1000, 64, 64)]
+    if arguments.again:
+        content = json.loads(arguments.out.read_text(encoding="utf-8"))
+        first, last = arguments.again
+        fresh = gaunt_table(sizes, range(first, last + 1), repeats)
+        kept = [row for row in content["gaunt"] if not first <= row["l_max"] <= last]
+        write(arguments.out, {**content, "gaunt": kept + fresh, "again": origin(PACKAGES)})
+        return
+    content: dict[str, Any] = {
+        **origin(PACKAGES), "dtype": "float32", "n": n, "channels": CHANNELS, "repeats": repeats,
+        "allocator_keeps_memory": keeps, "smoke": smoke, "products": [], "gaunt": [],
+    }  # fmt: skip
+    for l_max in (1, 2) if smoke else range(1, 7):
+        content["products"] += products_table(l_max, n, repeats)
+        write(arguments.out, content)
+    for l_max in (1, 5) if smoke else range(1, 11):
+        content["gaunt"] += gaunt_table(sizes, (l_max,), repeats)
+        write(arguments.out, content)  # whoever stops it keeps the degrees that are done
+
+
+def products_table(l_max: int, n: int, repeats: int) -> list[dict[str, Any]]:
+    """Measure and print the table of products."""
     table: list[dict[str, Any]] = []
     print(f"{'l_max':>5} {'product':18} {'paths':>5} {'express.':>8} {'multiplies':>11} {'ms':>8}")
-    for l_max in (1, 2) if smoke else (1, 2, 3, 4, 5, 6):
-        for row in row_of_products(l_max, n, repeats):
-            table.append(row)
-            milliseconds = 1000 * (row["seconds"]["both, one"] or 0.0)
-            words = f"{l_max:5d} {row['product']:18} {row['interactable']:5d}"
-            numbers = f"{row['expressivity']:8d} {row['multiplies']:11.0f} {milliseconds:8.2f}"
-            print(words, numbers, flush=True)
-    gaunt = []
-    sizes = [(20, 1, 1), (4, 16, 1)] if smoke else [(10_000, 1, 1), (1000, 64, 1), (1000, 64, 64)]
+    for row in row_of_products(l_max, n, repeats):
+        table.append(row)
+        milliseconds = 1000 * (row["seconds"]["both, one"] or 0.0)
+        words = f"{l_max:5d} {row['product']:18} {row['interactable']:5d}"
+        numbers = f"{row['expressivity']:8d} {row['multiplies']:11.0f} {milliseconds:8.2f}"
+        print(words, numbers, flush=True)
+    return table
+
+
+def gaunt_table(
+    sizes: Sequence[tuple[int, int, int]], degrees: Sequence[int], repeats: int
+) -> list[dict[str, Any]]:
+    """Measure and print the table of Gaunt products."""
+    table: list[dict[str, Any]] = []
     for size in sizes:
-        for l_max in (1, 5) if smoke else range(1, 11):
+        for l_max in degrees:
             for row in rows_of_gaunt(l_max, *size, repeats):
-                gaunt.append(row)
+                table.append(row)
                 words = f"{size!s:16} l_max {l_max:2d} {row['pass']:8} {row['best_other']:10}"
                 print(words, f"{row['ratio']:6.2f}", flush=True)
-    settings = {"dtype": "float32", "n": n, "channels": CHANNELS, "repeats": repeats,
-                "allocator_keeps_memory": keeps, "smoke": smoke}  # fmt: skip
-    write(arguments.out, {
-        **origin(("torch", "e3nn", "numba")), **settings, "products": table, "gaunt": gaunt,
-    })  # fmt: skip
+    return table
 
 
 if __name__ == "__main__":
