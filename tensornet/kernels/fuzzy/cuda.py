@@ -1,5 +1,6 @@
 """The fuzzy product on a GPU: conversions by torch, the product by the sparse kernel."""
 
+import torch
 from torch import Tensor
 
 from tensornet.kernels.sparse.cuda import KERNELS as KERNELS
@@ -10,5 +11,6 @@ def fuzzy(
     x: Tensor, y: Tensor, basis: Tensor, i: Tensor, j: Tensor, k: Tensor, values: Tensor
 ) -> Tensor:
     """`fuzzy_product`."""
-    X, Y = (basis @ x).contiguous(), (basis @ y).contiguous()
-    return (basis.mT @ product(X, Y, i, j, k, values, len(basis))).contiguous()
+    X, Y = (torch.einsum("mi,nic->nmc", basis, t).contiguous() for t in (x, y))
+    Z = product(X, Y, i, j, k, values, len(basis))
+    return torch.einsum("mi,nmc->nic", basis, Z).contiguous()
