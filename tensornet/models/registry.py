@@ -9,15 +9,21 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from tensornet.models.gaunt import Gaunt, GauntConfig
 from tensornet.models.lennard_jones import LennardJones, LennardJonesConfig
 from tensornet.models.potential import Potential
 from tensornet.models.tdn import TDN, TDNConfig
 
 CONFIGS: dict[str, type[BaseModel]] = {
+    "gaunt": GauntConfig,
     "tdn": TDNConfig,
     "lennard_jones": LennardJonesConfig,
 }
-_MODELS: dict[str, type[Any]] = {"tdn": TDN, "lennard_jones": LennardJones}
+_MODELS: dict[str, type[Any]] = {
+    "gaunt": Gaunt,
+    "tdn": TDN,
+    "lennard_jones": LennardJones,
+}
 
 
 def config(block: Mapping[str, Any]) -> BaseModel:

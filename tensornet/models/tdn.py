@@ -6,43 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from tensornet.layers import (
-    ZBL,
-    BesselBasis,
-    BindingShift,
     DegreeEmbedding,
     Edges,
     EquivariantLinear,
     EquivariantNorm,
     GatedLinear,
-    GaussianBasis,
     GraphAttention,
     ScalarReadout,
-    polynomial_envelope,
 )
-from tensornet.models.potential import Potential
+from tensornet.models.network import Network, NetworkConfig
 from tensornet.products import ClebschGordanProduct, CPProduct, EdgeProduct, Product
 from tensornet.so3 import dim, spherical_harmonics
 
 
-class TDNConfig(BaseModel):
+class TDNConfig(NetworkConfig):
     """Settings of `TDN`. The defaults differ from the paper where its card says so."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     name: Literal["tdn"] = "tdn"
-    cutoff: PositiveFloat = Field(5.0, description="radius of the neighbourhood, Å")
     l_max: int = Field(2, ge=0, le=8, description="highest degree of the features")
-    channels: PositiveInt = Field(64, description="channels per degree")
-    layers: PositiveInt = Field(2, description="attention blocks")
     heads: PositiveInt = Field(4, description="heads of attention; divides channels")
-    basis: Literal["bessel", "gaussian"] = Field("bessel", description="radial basis")
-    n_basis: PositiveInt = Field(12, description="number of radial functions")
-    radial_hidden: PositiveInt = Field(64, description="width of the radial networks")
-    pair_species: bool = Field(True, description="radial networks see the species of both ends")
     product: Literal["edge", "cp", "clebsch_gordan"] = Field(
         "edge", description="format of the product: exact edge matrix, CP, or dense definition"
     )
@@ -62,7 +48,6 @@ class TDNConfig(BaseModel):
     )
     norm: Literal["rms", "layer"] = Field("rms", description="layer is the paper's")
     dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights")
-    repulsion: bool = Field(True, description="add screened nuclear repulsion (ZBL)")
     forces: Literal["conservative", "direct"] = Field(
         "conservative", description="minus the gradient of the energy, or a head of their own"
     )
@@ -82,7 +67,7 @@ class TDNConfig(BaseModel):
         return self
 
 
-class TDN(Potential):
+class TDN(Network):
     """Tensor decomposition network: pre-norm transformer blocks on equivariant features.
 
     Species and a degree embedding make the first features; each block adds attention over the
@@ -103,8 +88,6 @@ class TDN(Potential):
         arXiv 2507.01131 (2025). Differences are listed in ``models/README.md``.
     """
 
-    scale: Tensor
-
     def __init__(
         self,
         config: TDNConfig,
@@ -115,20 +98,18 @@ class TDN(Potential):
         shift: Mapping[int, float] | None = None,
         n_neighbours: float = 1.0,
     ) -> None:
-        super().__init__(config, elements=elements, reference_energies=reference_energies)
+        super().__init__(
+            config,
+            elements=elements,
+            reference_energies=reference_energies,
+            scale=scale,
+            shift=shift,
+        )
         c, l_max = config.channels, config.l_max
         shared = config.linear == "shared"
         self.conservative = config.forces == "conservative"
         self.l_max, self.dim = l_max, dim(l_max)
-        self.embedding = nn.Parameter(torch.randn(len(self.elements), c))
-        basis = BesselBasis if config.basis == "bessel" else GaussianBasis
-        self.basis = basis(config.n_basis)
-        n_species = len(self.elements) if config.pair_species else 0
-        n_radial = config.n_basis + 2 * n_species
-        self.register_buffer("one_hot", torch.eye(len(self.elements)), persistent=False)
-        self.one_hot: Tensor
-        self.pair_species = config.pair_species
-        self.degree = DegreeEmbedding(l_max, c, n_radial, config.radial_hidden, n_neighbours)
+        self.degree = DegreeEmbedding(l_max, c, self.n_radial, config.radial_hidden, n_neighbours)
         self.product = make_product(config)
 
         def attention() -> GraphAttention:
@@ -136,7 +117,7 @@ class TDN(Potential):
                 self.product,
                 c,
                 config.heads,
-                n_radial,
+                self.n_radial,
                 config.radial_hidden,
                 weights=config.path_weights,
                 shared=shared,
@@ -154,9 +135,6 @@ class TDN(Potential):
             self.force_head = nn.ModuleList(
                 [attention(), EquivariantLinear(l_max, c, 1, shared=shared)]
             )
-        self.repulsion = ZBL(self.elements) if config.repulsion else None
-        self.binding = BindingShift(self.elements, shift)
-        self.register_buffer("scale", torch.tensor(float(scale)))
 
     def interaction_energies(
         self,
@@ -167,7 +145,8 @@ class TDN(Potential):
         """Give the interaction energy of each atom, eV."""
         edges, distances = self._edges(species, edge_index, vectors)
         features = self._features(species, edges)
-        return self._energies(features, species, edges, edge_index, distances)
+        outputs = self.readout(features[:, 0])
+        return self._energies(outputs, species, edge_index, edges.envelope, distances)
 
     def direct_forces(
         self,
@@ -179,28 +158,22 @@ class TDN(Potential):
         assert self.force_head is not None
         edges, distances = self._edges(species, edge_index, vectors)
         features = self._features(species, edges)
-        energies = self._energies(features, species, edges, edge_index, distances)
+        outputs = self.readout(features[:, 0])
+        energies = self._energies(outputs, species, edge_index, edges.envelope, distances)
         attention, linear = self.force_head
         forces = linear(attention(features, edges))[: len(species), 1:4, 0]
         return energies, self.scale * forces
 
     def _edges(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> tuple[Edges, Tensor]:
-        distances = vectors.norm(dim=-1)
-        x = distances / self.cutoff
-        envelope = polynomial_envelope(x)
-        radial = self.basis(x) * envelope[:, None]
-        if self.pair_species:
-            ends = self.one_hot[species]
-            radial = torch.cat([radial, ends[edge_index[0]], ends[edge_index[1]]], -1)
+        radial, envelope, distances = self._radial(species, edge_index, vectors)
         harmonics = spherical_harmonics(vectors, self.l_max)
         prepared = self.product.prepare(harmonics[..., None])
         edges = Edges(edge_index[0], edge_index[1], harmonics, envelope, radial, prepared)
         return edges, distances
 
     def _features(self, species: Tensor, edges: Edges) -> Tensor:
-        """Features of the atoms, and behind them of one lone atom per element."""
-        lone = torch.arange(len(self.elements), device=species.device)
-        everyone = torch.cat([species, lone])
+        """Features of the atoms, and behind them of the lone atoms."""
+        everyone = self._everyone(species)
         scalars = self.embedding[everyone][:, None, :]
         rest = scalars.new_zeros(len(everyone), self.dim - 1, scalars.shape[-1])
         x = torch.cat([scalars, rest], 1) + self.degree(edges, len(everyone))
@@ -208,22 +181,6 @@ class TDN(Potential):
             x = block(x, edges)
         out: Tensor = self.norm(x)
         return out
-
-    def _energies(
-        self,
-        features: Tensor,
-        species: Tensor,
-        edges: Edges,
-        edge_index: Tensor,
-        distances: Tensor,
-    ) -> Tensor:
-        outputs = self.readout(features[:, 0])
-        n = len(species)
-        energies: Tensor = self.scale * (outputs[:n] - outputs[n:][species])
-        energies = energies + self.binding(species, edges.receiver, edges.envelope)
-        if self.repulsion is not None:
-            energies = energies + self.repulsion(species, edge_index, distances)
-        return energies
 
 
 class Block(nn.Module):

@@ -13,6 +13,14 @@ from tensornet.models import Potential, build
 from tensornet.products import CPProduct
 
 TINY = {"name": "tdn", "cutoff": 3.5, "channels": 8, "heads": 2, "n_basis": 6, "radial_hidden": 8}
+GAUNT = {
+    "name": "gaunt",
+    "cutoff": 3.5,
+    "channels": 4,
+    "l_max": 2,
+    "n_basis": 6,
+    "radial_hidden": 8,
+}
 CONFIGS = {
     "lennard_jones": {"name": "lennard_jones", "cutoff": 3.5, "sigma": 1.2},
     "tdn": TINY,
@@ -21,6 +29,9 @@ CONFIGS = {
     "tdn-dense": {**TINY, "l_max": 1, "product": "clebsch_gordan"},
     "tdn-cp": {**TINY, "l_max": 1, "product": "cp", "path_weights": "shared"},
     "tdn-so3": {**TINY, "l_max": 1, "symmetry": "SO(3)", "basis": "gaussian"},
+    "gaunt": GAUNT,
+    "gaunt-ranks": {**GAUNT, "l_max": 1, "path_rank": 2, "order": 2, "layers": 3},
+    "gaunt-scalar": {**GAUNT, "l_max": 0, "l_features": 0, "layers": 1, "repulsion": False},
     "tdn-scalar": {**TINY, "l_max": 0, "repulsion": False, "pair_species": False},
 }
 REFERENCES = {1: -13.5, 6: -1026.8, 8: -2037.8}
