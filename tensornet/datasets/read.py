@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     import ase
 
 
+DATABASES = {
+    ".lmdb": "tensornet.datasets.lmdb:lmdb_frames",
+    ".aselmdb": "tensornet.datasets.lmdb:lmdb_frames",
+    ".npz": "tensornet.datasets.arrays:npz_frames",
+    ".h5": "tensornet.datasets.arrays:hdf5_frames",
+    ".hdf5": "tensornet.datasets.arrays:hdf5_frames",
+}
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 
 
@@ -100,7 +107,9 @@ def read(
 ) -> Frames:
     """Read structures and their energies, forces and stresses.
 
-    Every format that ASE reads is read, compressed (``.gz``, ``.bz2``, ``.xz``) or not. Labels
+    Every format that ASE reads is read, compressed (``.gz``, ``.bz2``, ``.xz``) or not; besides
+    LMDB files of PubChemQCR, OC20, OC22 and ASE (``.lmdb``, ``.aselmdb``), npz of MD17 and rMD17,
+    and HDF5 of SPICE and of MACE, all without running code that came with a file. Labels
     are found in ASE's calculator, in ``info`` and in ``arrays``, under the usual names in any
     case (``energy``, ``REF_energy``, ``dft_energy``, ``total_energy``, ...). A virial (eV)
     becomes a stress, minus the virial over the volume. ``energy`` goes before
@@ -185,6 +194,29 @@ def _files(paths: AnyPath | Sequence[AnyPath]) -> list[tuple[str, str]]:
 
 
 def _read_file(path: str, index: str) -> "list[ase.Atoms]":
+    if Path(path).suffix in DATABASES:
+        return _read_database(path, index)
+    return _read_with_ase(path, index)
+
+
+def _read_database(path: str, index: str) -> "list[ase.Atoms]":
+    from ase.utils import string2index
+
+    module, function = DATABASES[Path(path).suffix].split(":")
+    frames = list(getattr(importlib.import_module(module), function)(path))
+    wanted = string2index(index)
+    if isinstance(wanted, int):
+        wanted = slice(wanted, wanted + 1 or None)
+    assert isinstance(wanted, slice)  # names are of ASE's own databases
+    frames = frames[wanted]
+    if not frames:
+        raise ValueError(
+            f"`read(paths=...)` must name frames that exist. Got {index!r} of {path!r}."
+        )
+    return frames
+
+
+def _read_with_ase(path: str, index: str) -> "list[ase.Atoms]":
     from ase.io import read as ase_read
     from ase.io.formats import UnknownFileTypeError
 
