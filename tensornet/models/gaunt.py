@@ -10,10 +10,12 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from tensornet.kernels import symmetric_polynomial
 from tensornet.layers import EdgeConvolution, EquivariantLinear, RadialMLP, ScalarReadout
 from tensornet.models.network import Network, NetworkConfig
-from tensornet.products import GauntPower
-from tensornet.so3 import dim, spherical_harmonics
+from tensornet.products import gaunt_polynomials
+from tensornet.products.base import Constants
+from tensornet.so3 import degrees, dim, spherical_harmonics
 
 
 class GauntConfig(NetworkConfig):
@@ -38,9 +40,8 @@ class Gaunt(Network):
     """Messages make a density of the neighbours around each atom; its powers are many-body terms.
 
     The density is a function on the sphere, in harmonics up to `l_max`. Its powers up to `order`
-    are taken at the nodes of an exact quadrature and projected back, with weights per power,
-    degree, element and channel: what a symmetric contraction of Clebsch-Gordan products makes of
-    even paths, for the price of a grid. Scalars of every layer give energies.
+    are sparse polynomials in its coefficients, with weights per power, degree, element and
+    channel: products of functions on the sphere, exactly. Scalars of every layer give energies.
 
     Args:
         config: Settings.
@@ -73,12 +74,12 @@ class Gaunt(Network):
             shift=shift,
         )
         self.l_max = config.l_max
-        degrees = [0, *[config.l_features] * (config.layers - 1), 0]
+        ends = [0, *[config.l_features] * (config.layers - 1), 0]
         self.layers = nn.ModuleList(
             ManyBody(
-                degrees[t],
+                ends[t],
                 config.l_max,
-                degrees[t + 1],
+                ends[t + 1],
                 config.channels,
                 order=config.order,
                 copies=config.path_rank,
@@ -109,7 +110,7 @@ class Gaunt(Network):
         return self._energies(outputs, species, edge_index, envelope, distances)
 
 
-class ManyBody(nn.Module):
+class ManyBody(Constants):
     """Convolution over the neighbours, powers of the density it makes, and what was there before.
 
     Args:
@@ -126,6 +127,10 @@ class ManyBody(nn.Module):
     """
 
     factor: Tensor
+    monomials: Tensor
+    at_k: Tensor
+    of_weight: Tensor
+    values: Tensor
 
     def __init__(
         self,
@@ -149,10 +154,16 @@ class ManyBody(nn.Module):
         shape = (len(self.convolution.paths), channels)
         self.radial = RadialMLP(n_radial, radial_hidden, [shape], [None])
         self.density = EquivariantLinear(l_max, channels, wide, bias=False)
-        self.power = GauntPower(l_max, order)
+        monomials, at_k, values = gaunt_polynomials(l_max, order, l_out)
+        power = (monomials < dim(l_max)).sum(1) - 1
+        of_weight = power * (l_out + 1) + degrees(l_out)[at_k]
+        for name, table in (("monomials", monomials), ("at_k", at_k), ("of_weight", of_weight)):
+            self.register_buffer(name, table, persistent=False)
+        self._constant("values", values[:, None])
         # On the unit sphere a white density has the variance (l_max + 1)² / 4 pi everywhere.
         size = math.sqrt(4 * math.pi / dim(l_max))
-        self.weight = nn.Parameter(torch.randn(n_elements, order, l_max + 1, wide) / order**0.5)
+        weights = order * (l_out + 1)
+        self.weight = nn.Parameter(torch.randn(n_elements, weights, wide) / order**0.5)
         self.size = size
         self.down = EquivariantLinear(l_out, wide, channels, bias=False)
         self.keep = nn.Parameter(torch.randn(n_elements, channels, channels) / channels**0.5)
@@ -171,8 +182,11 @@ class ManyBody(nn.Module):
         (weight,) = self.radial(radial)
         density = self.convolution(self.up(x), harmonics, weight, edge_index[0], edge_index[1])
         density = self.density((self.factor * self.size) * density)
-        powers = self.power(density, weight=self.weight.index_select(0, species))
-        out: Tensor = self.down(powers[:, : dim(self.l_out)])
+        coefficients = self.weight.index_select(1, self.of_weight) * self.values
+        powers = symmetric_polynomial(
+            density, coefficients, species, self.monomials, self.at_k, dim(self.l_out)
+        )
+        out: Tensor = self.down(powers)
         common = dim(min(self.l_in, self.l_out))
         kept = torch.bmm(x[:, :common], self.keep.index_select(0, species))
         return out + nn.functional.pad(kept, (0, 0, 0, dim(self.l_out) - common))

@@ -10,6 +10,7 @@ from tensornet.products.coupling import paths as paths
 from tensornet.products.cp import CPProduct as CPProduct
 from tensornet.products.edge import EdgeProduct as EdgeProduct
 from tensornet.products.gaunt import GauntProduct as GauntProduct
+from tensornet.products.gaunt_polynomial import gaunt_polynomials as gaunt_polynomials
 from tensornet.products.gaunt_power import GauntPower as GauntPower
 from tensornet.products.matrix import MatrixProduct as MatrixProduct
 from tensornet.products.path_rank import PathRankProduct as PathRankProduct
