@@ -40,26 +40,42 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of another run.")
     ] = False,
+    committee: Annotated[
+        int | None,
+        typer.Option(min=2, help="Train so many models, to tell how sure they are."),
+    ] = None,
 ) -> None:
-    """Train a potential by a recipe."""
+    """Train a potential, or a committee of them, by a recipe."""
     _show_log()
     with _errors():
         import tensornet.train as room
 
         checked = room.load_recipe(recipe, settings or ())
+        again = {"resume": resume, "overwrite": overwrite}
         try:
-            results = room.fit(checked, out, resume=resume, overwrite=overwrite)
+            if committee is None:
+                results = room.fit(checked, out, **again)
+            else:
+                results = room.fit_committee(checked, out, committee, **again)
         except room.Interrupted as stopped:
             words = ["tensornet train", str(recipe), *(settings or ()), f"--out {out} --resume"]
+            words += [] if committee is None else [f"--committee {committee}"]
             _say(f"{stopped}\nGo on with: {' '.join(words)}")
             raise typer.Exit(INTERRUPTED) from None
     metrics = {name: results[name] for name in ("train", "valid", "test") if results[name]}
-    Console().print(_table(metrics, title=f"Errors of {out / 'model.safetensors'}"))
+    what = out / "model.safetensors" if committee is None else f"the committee in {out}"
+    Console().print(_table(metrics, title=f"Errors of {what}"))
+    if committee is not None:
+        data = "test" if "test" in results["calibration"] else "valid"
+        for label, content in results["calibration"][data].items():
+            _say(f"{label} ({data}): {room.Calibration.from_dict(content)}")
 
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="Model file, or folder of a committee.", show_default=False)
+    ],
     data: Annotated[list[Path], typer.Argument(help="Labelled structures.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option(help="Folder for metrics.json and parity.png.")
@@ -70,15 +86,17 @@ def evaluate(
         bool, typer.Option("--overwrite", help="Replace results that are in the folder.")
     ] = False,
 ) -> None:
-    """Measure the errors of a model on labelled structures."""
+    """Measure the errors of a model, or a committee, on labelled structures."""
     _show_log()
     with _errors():
         from tensornet.train.evaluation import evaluate_files
 
-        metrics = evaluate_files(
+        metrics, told = evaluate_files(
             model, data, out=out, batch_size=batch_size, device=device, overwrite=overwrite
         )
     Console().print(_table(metrics, title=f"Errors of {model}"))
+    for label, calibration in told.items():
+        _say(f"{label}: {calibration}")
     if out is not None:
         _say(f"Written: {out / 'metrics.json'}, {out / 'parity.png'}")
 

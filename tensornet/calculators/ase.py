@@ -20,7 +20,7 @@ from ase.outputs import Properties
 from numpy.typing import NDArray
 
 from tensornet.calculators.verlet import VerletList
-from tensornet.models import Potential, load
+from tensornet.models import Potential, load, members
 
 Model = str | PathLike[str] | Potential
 
@@ -39,8 +39,9 @@ class PotentialCalculator(Calculator):
     over the members (divided by their number, as `numpy.std` does).
 
     Args:
-        model: A model file, a potential, or a list of them for a committee. A potential is
-            copied: the calculator does not follow its later changes, and does not change it.
+        model: A model file, the folder of a run or of a committee, a potential, or a list of
+            these. A potential is copied: the calculator does not follow its later changes, and
+            does not change it.
         device: Where to compute, as torch names it. By default where the model is.
         dtype: ``"float64"`` or ``"float32"``. In float32, relaxations stop at larger forces.
         skin: Width added to the cutoff in Å, so that the neighbour list is kept while atoms move
@@ -96,8 +97,11 @@ class PotentialCalculator(Calculator):
             )
         # What is neither a model nor a list of them is refused by name in `_prepared`.
         one = isinstance(model, str | PathLike | Potential) or not isinstance(model, Iterable)
-        members = [cast(Model, model)] if one else list(cast(Sequence[Model], model))
-        self.models = tuple(_prepared(member, device, _DTYPES[dtype]) for member in members)
+        listed = [cast(Model, model)] if one else list(cast(Sequence[Model], model))
+        files = [_files(item) for item in listed]
+        self.models = tuple(
+            _prepared(member, device, _DTYPES[dtype]) for some in files for member in some
+        )
         _check_committee(self.models)
         self.conservative = bool(self.models[0].conservative)
         if not self.conservative:
@@ -216,6 +220,10 @@ class PotentialCalculator(Calculator):
                 f"pbc = {np.array(atoms.pbc).tolist()}."
             )
         return ""
+
+
+def _files(model: Model) -> Sequence[Model]:
+    return members(model) if isinstance(model, str | PathLike) else [model]
 
 
 def _prepared(model: Model, device: str | torch.device | None, dtype: torch.dtype) -> Potential:

@@ -1,9 +1,12 @@
 """Complete potentials: the base that derives forces and stress, the architectures, their files."""
 
+from tensornet.models.files import MEMBER as MEMBER
 from tensornet.models.files import ModelFileError as ModelFileError
 from tensornet.models.files import load as load
+from tensornet.models.files import members as members
 from tensornet.models.files import save as save
 from tensornet.models.files import write_atomically as write_atomically
+from tensornet.models.gaunt import Gaunt as Gaunt
 from tensornet.models.lennard_jones import LennardJones as LennardJones
 from tensornet.models.potential import Potential as Potential
 from tensornet.models.registry import CONFIGS as CONFIGS

@@ -20,6 +20,7 @@ from tensornet.models.registry import build
 
 FORMAT = "tensornet.potential"
 FORMAT_VERSION = 1
+MEMBER = "member-"  # folders of the members of a committee, with a number from one on
 
 
 class ModelFileError(ValueError):
@@ -76,6 +77,38 @@ def save(model: Potential, path: AnyPath, *, provenance: Mapping[str, Any] | Non
     }
     tensors = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
     write_atomically(path, to_bytes(tensors, metadata))
+
+
+def members(path: AnyPath) -> tuple[Path, ...]:
+    """Find the model files that a path means.
+
+    Args:
+        path: A model file; the folder of a run; or the folder of a committee, with a run in each
+            ``member-1``, ``member-2``, ...
+
+    Returns:
+        One file, or those of the members in their order.
+
+    Raises:
+        FileNotFoundError: If a folder holds neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return (path,)
+    alone = path / "model.safetensors"
+    if alone.is_file():
+        return (alone,)
+    listed = {
+        int(number): file
+        for file in path.glob(f"{MEMBER}*/model.safetensors")
+        if (number := file.parent.name.removeprefix(MEMBER)).isdigit()
+    }
+    if not listed:
+        raise FileNotFoundError(
+            f"`members(path=...)` must be a model file, or the folder of a run or of a committee. "
+            f"Got the folder {path} without model.safetensors or {MEMBER}1/model.safetensors."
+        )
+    return tuple(listed[number] for number in sorted(listed))
 
 
 def load(

@@ -1,5 +1,8 @@
 """Training: recipes, the loop on Lightning, exact resumption, errors and pictures."""
 
+from tensornet.train.committee import Calibration as Calibration
+from tensornet.train.committee import calibration as calibration
+from tensornet.train.committee import fit_committee as fit_committee
 from tensornet.train.fit import Interrupted as Interrupted
 from tensornet.train.fit import fit as fit
 from tensornet.train.metrics import Metrics as Metrics

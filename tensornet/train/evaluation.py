@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tensornet._typing import AnyPath
 from tensornet.datasets import Frames, read
-from tensornet.models import Potential, load
+from tensornet.models import Potential, load, members
 from tensornet.train.checkpoint import writing
+from tensornet.train.committee import Calibration, average
 from tensornet.train.metrics import Metrics, Predictions, must_know, predict, together
 from tensornet.train.plots import parity
 from tensornet.train.prepare import checksum, files_of, find_device, input_errors
@@ -32,11 +34,11 @@ def evaluate_files(
     batch_size: int = 16,
     device: str | None = None,
     overwrite: bool = False,
-) -> dict[str, Metrics]:
-    """Measure the errors of a model on labelled structures.
+) -> tuple[dict[str, Metrics], dict[str, Calibration]]:
+    """Measure the errors of a model, or of the mean of a committee, on labelled structures.
 
     Args:
-        model: A model file.
+        model: A model file, the folder of a run, or that of a committee.
         data: Files with structures.
         out: Folder for ``metrics.json`` and ``parity.png``. By default nothing is written.
         batch_size: Structures evaluated at once.
@@ -44,7 +46,8 @@ def evaluate_files(
         overwrite: Replace such files in `out`.
 
     Returns:
-        The errors per file, and under ``all`` of all files if there are several.
+        The errors per file, and under ``all`` of all files if there are several; and of a
+        committee how well its spread tells them, by ``energy`` and ``forces``.
 
     Raises:
         RecipeError: If a file is missing, foreign or without labels, or holds an element that the
@@ -53,19 +56,27 @@ def evaluate_files(
     """
     if out is not None and not overwrite:
         _must_be_free(Path(out))
-    potential = load_model(model, device=str(find_device(device)))
+    with input_errors():
+        files = members(model)
+    where = str(find_device(device))
+    potentials = [load_model(file, device=where) for file in files]
     frames = {str(path): _read(str(path)) for path in data}
     started = time.perf_counter()
     with input_errors():
-        parts = {name: predict(potential, f, batch_size=batch_size) for name, f in frames.items()}
+        said = [
+            [predict(potential, f, batch_size=batch_size) for f in frames.values()]
+            for potential in potentials
+        ]
     seconds = time.perf_counter() - started
-    whole = together(list(parts.values()))
+    parts = {name: average(column)[0] for name, *column in zip(frames, *said, strict=True)}
+    whole, told = average([together(row) for row in said])
     metrics = {name: part.metrics() for name, part in parts.items()}
     if len(parts) > 1:
         metrics["all"] = whole.metrics()
     if out is not None:
-        _write(Path(out), potential, Path(model), metrics, whole, list(frames), seconds)
-    return metrics
+        more = {"calibration": {k: asdict(c) for k, c in told.items()}} if len(files) > 1 else {}
+        _write(Path(out), potentials[0], files, metrics, whole, list(frames), seconds, more)
+    return metrics, told
 
 
 def _must_be_free(out: Path) -> None:
@@ -130,11 +141,12 @@ def _read(path: str) -> Frames:
 def _write(
     out: Path,
     model: Potential,
-    path: Path,
+    paths: Sequence[Path],
     metrics: dict[str, Metrics],
     whole: Predictions,
     data: Sequence[str],
     seconds: float,
+    more: dict[str, Any],
 ) -> None:
     n = len(whole.energy)
     speed = {
@@ -144,14 +156,16 @@ def _write(
         "n_threads": torch.get_num_threads(),
     }
     files = [file for name in data for file in files_of(name)]
-    provenance = {
+    provenance: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "model_file": {"path": str(path), "sha256": checksum(str(path))},
+        "model_file": [{"path": str(path), "sha256": checksum(str(path))} for path in paths],
         "data": [{"split": "test", "path": file, "sha256": checksum(file)} for file in files],
         "training": model.provenance,
     }
-    content = metrics_content({"test": whole.metrics()}, model, speed, provenance)
+    if len(paths) == 1:
+        (provenance["model_file"],) = provenance["model_file"]
+    content = metrics_content({"test": whole.metrics()}, model, speed, provenance) | more
     if len(data) > 1:
         content["files"] = {name: metrics[name].to_dict() for name in data}
     with writing(out, advice="choose another folder, or make room"):

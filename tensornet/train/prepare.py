@@ -155,7 +155,8 @@ def _frames(recipe: Recipe) -> dict[str, Frames]:
                 "on. (Add frames, or name a file: data: {valid: valid.extxyz}.)"
             )
         with input_errors("`data.valid`: "):
-            train, valid = split(n, data.valid, recipe.training.seed)
+            seed = recipe.training.seed if data.split_seed is None else data.split_seed
+            train, valid = split(n, data.valid, seed)
         whole = frames["train"]
         frames = {"train": whole.subset(train), "valid": whole.subset(valid)}
     if data.test:

@@ -56,6 +56,9 @@ class DataBlock(Block):
     valid: float | int | tuple[Path, ...] = Field(
         default=0.1, description="fraction of the training frames, number of them, or file(s)"
     )
+    split_seed: int | None = Field(
+        default=None, ge=0, description="which frames validate; by default as training.seed"
+    )
     test: tuple[Path, ...] = Field(
         default=(), description="file or list of files to test on at the end"
     )
