@@ -59,6 +59,10 @@ class Calibration:
     within: tuple[float, float]
     bins: tuple[Bin, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for ``metrics.json``."""
+        return {**asdict(self), "within": list(self.within), "bins": [asdict(b) for b in self.bins]}
+
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Calibration:
         """Read it back from ``metrics.json``."""
@@ -216,7 +220,7 @@ def _report(recipe: Recipe, out: Path, n: int) -> dict[str, Any]:
     for name, graphs in prepared.graphs.items():
         mean, said = average([predict_graphs(model, graphs) for model in models])
         metrics[name] = mean.metrics()
-        told[name] = {label: asdict(c) for label, c in said.items()}
+        told[name] = {label: c.to_dict() for label, c in said.items()}
     speed = {"members": n, "device": str(prepared.device)}
     content = metrics_content(metrics, models[0], speed, provenance_of(recipe, prepared))
     content["calibration"] = told
