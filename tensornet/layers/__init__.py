@@ -15,6 +15,7 @@ from tensornet.layers.energy import ScalarReadout as ScalarReadout
 from tensornet.layers.equivariant import EquivariantLinear as EquivariantLinear
 from tensornet.layers.equivariant import EquivariantNorm as EquivariantNorm
 from tensornet.layers.equivariant import GatedLinear as GatedLinear
+from tensornet.layers.powers import DensityPowers as DensityPowers
 from tensornet.layers.radial import BesselBasis as BesselBasis
 from tensornet.layers.radial import GaussianBasis as GaussianBasis
 from tensornet.layers.radial import polynomial_envelope as polynomial_envelope

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
@@ -10,12 +9,16 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from tensornet.kernels import symmetric_polynomial
-from tensornet.layers import EdgeConvolution, EquivariantLinear, RadialMLP, ScalarReadout
+from tensornet.layers import (
+    DensityPowers,
+    EdgeConvolution,
+    EquivariantLinear,
+    RadialMLP,
+    ScalarReadout,
+    SymmetricContraction,
+)
 from tensornet.models.network import Network, NetworkConfig
-from tensornet.products import gaunt_polynomials
-from tensornet.products.base import Constants
-from tensornet.so3 import degrees, dim, spherical_harmonics
+from tensornet.so3 import dim, spherical_harmonics
 
 
 class GauntConfig(NetworkConfig):
@@ -27,6 +30,11 @@ class GauntConfig(NetworkConfig):
     order: int = Field(3, ge=1, le=6, description="factors of the density: body order less one")
     path_rank: PositiveInt = Field(
         1, description="densities that are multiplied, per channel: more reach more of the paths"
+    )
+
+    coupling: Literal["gaunt", "clebsch_gordan"] = Field(
+        "gaunt",
+        description="many-body terms: powers of the density, or every equivariant polynomial",
     )
 
     @model_validator(mode="after")
@@ -83,6 +91,7 @@ class Gaunt(Network):
                 config.channels,
                 order=config.order,
                 copies=config.path_rank,
+                coupling=config.coupling,
                 n_elements=len(self.elements),
                 n_radial=self.n_radial,
                 radial_hidden=config.radial_hidden,
@@ -110,7 +119,7 @@ class Gaunt(Network):
         return self._energies(outputs, species, edge_index, envelope, distances)
 
 
-class ManyBody(Constants):
+class ManyBody(nn.Module):
     """Convolution over the neighbours, powers of the density it makes, and what was there before.
 
     Args:
@@ -120,6 +129,7 @@ class ManyBody(Constants):
         channels: Channels.
         order: Highest power.
         copies: Densities per channel.
+        coupling: As in `GauntConfig`.
         n_elements: Number of elements.
         n_radial: Radial features of an edge.
         radial_hidden: Width of the radial network.
@@ -127,10 +137,6 @@ class ManyBody(Constants):
     """
 
     factor: Tensor
-    monomials: Tensor
-    at_k: Tensor
-    of_weight: Tensor
-    values: Tensor
 
     def __init__(
         self,
@@ -141,6 +147,7 @@ class ManyBody(Constants):
         *,
         order: int,
         copies: int,
+        coupling: str,
         n_elements: int,
         n_radial: int,
         radial_hidden: int,
@@ -154,17 +161,8 @@ class ManyBody(Constants):
         shape = (len(self.convolution.paths), channels)
         self.radial = RadialMLP(n_radial, radial_hidden, [shape], [None])
         self.density = EquivariantLinear(l_max, channels, wide, bias=False)
-        monomials, at_k, values = gaunt_polynomials(l_max, order, l_out)
-        power = (monomials < dim(l_max)).sum(1) - 1
-        of_weight = power * (l_out + 1) + degrees(l_out)[at_k]
-        for name, table in (("monomials", monomials), ("at_k", at_k), ("of_weight", of_weight)):
-            self.register_buffer(name, table, persistent=False)
-        self._constant("values", values[:, None])
-        # On the unit sphere a white density has the variance (l_max + 1)² / 4 pi everywhere.
-        size = math.sqrt(4 * math.pi / dim(l_max))
-        weights = order * (l_out + 1)
-        self.weight = nn.Parameter(torch.randn(n_elements, weights, wide) / order**0.5)
-        self.size = size
+        contraction = DensityPowers if coupling == "gaunt" else SymmetricContraction
+        self.many_body = contraction(l_max, order, wide, n_elements, l_out)
         self.down = EquivariantLinear(l_out, wide, channels, bias=False)
         self.keep = nn.Parameter(torch.randn(n_elements, channels, channels) / channels**0.5)
         # A buffer, so that it goes into model files with the weights.
@@ -181,12 +179,8 @@ class ManyBody(Constants):
         """Give the features of the next layer."""
         (weight,) = self.radial(radial)
         density = self.convolution(self.up(x), harmonics, weight, edge_index[0], edge_index[1])
-        density = self.density((self.factor * self.size) * density)
-        coefficients = self.weight.index_select(1, self.of_weight) * self.values
-        powers = symmetric_polynomial(
-            density, coefficients, species, self.monomials, self.at_k, dim(self.l_out)
-        )
-        out: Tensor = self.down(powers)
+        density = self.density(self.factor * density)
+        out: Tensor = self.down(self.many_body(density, species))
         common = dim(min(self.l_in, self.l_out))
         kept = torch.bmm(x[:, :common], self.keep.index_select(0, species))
         return out + nn.functional.pad(kept, (0, 0, 0, dim(self.l_out) - common))
