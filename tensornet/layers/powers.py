@@ -56,10 +56,12 @@ class DensityPowers(Constants):
         for name, table in (("monomials", monomials), ("at_k", at_k), ("of_weight", of_weight)):
             self.register_buffer(name, table, persistent=False)
         self._constant("values", values[:, None])
-        # White features make a function of this size everywhere on the sphere.
+        # White features make a normal function of this size everywhere on the sphere, whose
+        # powers q have the size (size^2q (2q - 1)!!)^(1/2).
         size = math.sqrt(dim(l_max) / (4 * math.pi))
+        sizes = [size**q * math.prod(range(1, 2 * q, 2)) ** 0.5 for q in range(1, order + 1)]
         powers = torch.arange(order).repeat_interleave(l_max_out + 1)
-        scale = size ** -powers.to(torch.get_default_dtype()) / math.sqrt(order)
+        scale = size / math.sqrt(order) / torch.tensor(sizes)[powers]
         self.weight = nn.Parameter(torch.randn(n_elements, len(powers), channels) * scale[:, None])
 
     monomials: Tensor
