@@ -5,6 +5,7 @@ user pressed Ctrl-C.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,8 @@ def train(
             words += [] if committee is None else [f"--committee {committee}"]
             _say(f"{stopped}\nGo on with: {' '.join(words)}")
             raise typer.Exit(INTERRUPTED) from None
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # torchrun started several of us, and one speaks
     metrics = {name: results[name] for name in ("train", "valid", "test") if results[name]}
     what = out / "model.safetensors" if committee is None else f"the committee in {out}"
     Console().print(_table(metrics, title=f"Errors of {what}"))

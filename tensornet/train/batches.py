@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch_geometric.data import Batch, Data
 
+from tensornet.train.processes import rank, share, size
+
 FIELDS = ("pos", "z", "cell", "pbc", "edge_shift")
 LABELS = ("energy", "interaction_energy", "forces", "stress")
 
@@ -45,12 +47,14 @@ class Batches:
     Lightning takes it as a data loader. It has no worker processes: the graphs are in memory, and
     putting a batch together costs less than a message to another process. The order depends on
     nothing but `seed` and `epoch`, so a run that was stopped sees the batches it would have seen.
+    Where several processes train together each has its share of every batch, even in edges.
 
     Args:
         graphs: The structures.
         batch_size: Structures per batch; the last batch of an epoch may be smaller.
         seed: Seed of the order. By default the order is that of `graphs`.
         keep: Whether to make the batches once and keep them, if they are always the same.
+        shared: Whether to take a share only, where there are several processes.
 
     Examples:
         >>> Batches(list(range(5)), batch_size=2, seed=1).order(epoch=0)
@@ -64,11 +68,13 @@ class Batches:
         batch_size: int,
         seed: int | None = None,
         keep: bool = True,
+        shared: bool = False,
     ) -> None:
         self.graphs = graphs
         self.batch_size = batch_size
         self.seed = seed
         self.keep = keep and seed is None
+        self.shared = shared and size() > 1
         self.epoch = 0
         self._kept: list[Data] | None = None
 
@@ -94,5 +100,17 @@ class Batches:
 
     def _make(self, order: list[int]) -> Iterator[Data]:
         for start in range(0, len(order), self.batch_size):
-            chosen = [self.graphs[k] for k in order[start : start + self.batch_size]]
-            yield collate(chosen)
+            chosen = order[start : start + self.batch_size]
+            yield self._share(chosen) if self.shared else collate([self.graphs[k] for k in chosen])
+
+    def _share(self, chosen: list[int]) -> Data:
+        """Our part of a batch; where there is none, a structure without labels, which counts 0."""
+        edges = [self.graphs[k].edge_index.shape[1] for k in chosen]
+        mine = share(chosen, edges, rank(), size())
+        if mine:
+            return collate([self.graphs[k] for k in mine])
+        blank = self.graphs[chosen[0]].clone()
+        for name in LABELS:
+            if name in blank:
+                blank[name] = torch.full_like(blank[name], torch.nan)
+        return collate([blank])

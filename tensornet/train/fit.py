@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ import torch
 
 from tensornet._typing import AnyPath
 from tensornet.models import Potential, write_atomically
+from tensornet.train import processes
 from tensornet.train.batches import Batches
 from tensornet.train.checkpoint import read_checkpoint, writing
 from tensornet.train.loss import Loss
@@ -50,7 +52,8 @@ def fit(
     The folder gets ``model.safetensors`` (averaged weights of the epoch with the lowest validation
     loss), ``last.ckpt``, ``metrics.csv``, ``metrics.json``, ``recipe.yaml`` with all defaults,
     ``parity.png`` and ``learning_curve.png``. On one CPU, a run that was killed and resumed ends
-    with the same bits as one that was not.
+    with the same bits as one that was not. Processes that torchrun started train together: each
+    takes its share of every batch, and the run is that of one process, to rounding.
 
     Args:
         recipe: From `load_recipe`.
@@ -67,9 +70,14 @@ def fit(
             and last good checkpoint are kept; if there is none yet, the folder is left as it was.
         Interrupted: On Ctrl-C.
     """
-    out = Path(out)
-    with input_errors(f"The output folder {out} cannot be used: "):
-        _check_folder(out, resume=resume, overwrite=overwrite)
+    with processes.joined(recipe.training.device):
+        return _fit(recipe, Path(out), resume=resume, overwrite=overwrite)
+
+
+def _fit(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    if processes.is_main():
+        with input_errors(f"The output folder {out} cannot be used: "):
+            _check_folder(out, resume=resume, overwrite=overwrite)
     state = read_checkpoint(out / "last.ckpt") if resume and (out / "last.ckpt").exists() else None
     prepared = prepare(recipe)
     mark = fingerprint(recipe, prepared.files)
@@ -78,11 +86,20 @@ def fit(
     model = make_model(recipe, prepared)
     for text in _introduction(recipe, prepared, model):
         log.info("%s", text)
+    processes.wait()
+    if not processes.is_main():
+        with _threads(recipe.training.n_threads):
+            _train(recipe, out, prepared, model, mark, state)
+        processes.wait()
+        content: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+        return content
     with _folder(out, clear=overwrite, keep=resume), _threads(recipe.training.n_threads):
         with writing(out / "recipe.yaml", advice="make room") as path:
             write_atomically(path, (MARK + recipe.to_yaml()).encode())
         keeper = _train(recipe, out, prepared, model, mark, state)
-        return report(recipe, out, prepared, keeper.history)
+        content = report(recipe, out, prepared, keeper.history)
+    processes.wait()
+    return content
 
 
 def _train(
@@ -97,8 +114,13 @@ def _train(
     from tensornet.train.module import TrainingModule
 
     settings = recipe.training
-    torch.manual_seed(settings.seed)
-    batches = Batches(prepared.graphs["train"], batch_size=settings.batch_size, seed=settings.seed)
+    torch.manual_seed(settings.seed + 1_000_003 * processes.rank())
+    batches = Batches(
+        prepared.graphs["train"],
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        shared=True,
+    )
     loss = Loss(recipe.loss, prepared.statistics.scale)
     module = TrainingModule(model, recipe, loss=loss, batches=batches)
     keeper = Keeper(
@@ -131,22 +153,24 @@ def _run(
     recipe: Recipe, out: Path, prepared: Prepared, module: TrainingModule, keeper: Keeper
 ) -> None:
     import lightning.pytorch as pl
+    from lightning.fabric.plugins.environments import LightningEnvironment
 
     from tensornet.train.progress import ProgressReport
 
     settings = recipe.training
     callbacks: list[pl.Callback] = [keeper]
-    if settings.progress:
+    if settings.progress and processes.is_main():
         steps = len(module.batches)
         callbacks.append(ProgressReport(keeper, epochs=settings.epochs, steps_per_epoch=steps))
-    valid = Batches(prepared.graphs["valid"], batch_size=max(settings.batch_size, 16))
+    valid = Batches(prepared.graphs["valid"], batch_size=max(settings.batch_size, 16), shared=True)
     with _quiet(), _interruptible(keeper):
         trainer = pl.Trainer(
             max_epochs=settings.epochs - module.epoch,
             accelerator="gpu" if prepared.device.type == "cuda" else "cpu",
             devices=[prepared.device.index or 0] if prepared.device.type == "cuda" else 1,
             callbacks=callbacks,
-            logger=_loggers(recipe, out),
+            logger=_loggers(recipe, out) if processes.is_main() else False,
+            plugins=[LightningEnvironment()],  # processes are ours, as in `processes`
             gradient_clip_val=recipe.optimizer.clip or None,
             log_every_n_steps=min(50, len(module.batches)),
             num_sanity_val_steps=0,

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from tensornet.models import save, write_atomically
 from tensornet.train.checkpoint import rng_state, set_rng_state, write_checkpoint, writing
 from tensornet.train.module import TrainingModule
+from tensornet.train.processes import gather, is_main, rank
 
 
 class Keeper(Callback):
@@ -43,7 +44,7 @@ class Keeper(Callback):
         self.best = math.inf
         self.best_epoch = 0
         self.stopped = False
-        self._rng: dict[str, Any] | None = None
+        self._rng: list[dict[str, Any]] | None = None  # of each process
 
     @property
     def waited(self) -> int:
@@ -55,12 +56,13 @@ class Keeper(Callback):
         self.history = list(state["history"])
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.stopped = state["stopped"]
-        self._rng = state["rng"]
+        rng = state["rng"]
+        self._rng = rng if isinstance(rng, list) else [rng]  # runs of version 0.1 had one
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the random numbers back, after everything that draws some while setting up."""
-        if self._rng is not None:
-            set_rng_state(self._rng)
+        if self._rng is not None and rank() < len(self._rng):
+            set_rng_state(self._rng[rank()])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the model, with the averaged weights that are in it now, if it is the best."""
@@ -72,8 +74,9 @@ class Keeper(Callback):
             self.best, self.best_epoch = module.record["valid_loss"], len(self.history)
             told = {"epoch": self.best_epoch, "valid_loss": self.best}
             provenance = {**self.provenance, **told}
-            with writing(self.folder / "model.safetensors") as path:
-                save(module.model, path, provenance=provenance)
+            if is_main():
+                with writing(self.folder / "model.safetensors") as path:
+                    save(module.model, path, provenance=provenance)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write table and checkpoint, and stop if nothing got better for too long."""
@@ -87,8 +90,10 @@ class Keeper(Callback):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "stopped": self.stopped,
-            "rng": rng_state(),
+            "rng": gather(rng_state()),
         }
+        if not is_main():
+            return
         with writing(self.folder / "last.ckpt") as path:
             write_checkpoint(path, state)
         with writing(self.folder / "metrics.csv") as path:

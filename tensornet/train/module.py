@@ -15,6 +15,7 @@ from tensornet.models import Potential
 from tensornet.train.average import WeightAverage
 from tensornet.train.batches import Batches
 from tensornet.train.loss import Loss, errors
+from tensornet.train.processes import add_gradients, add_up
 from tensornet.train.recipe import Recipe, TrainingError
 from tensornet.train.schedule import Schedule
 
@@ -41,10 +42,15 @@ class Tally:
             self.sums[term], self.squares[term] = (penalty.detach(), n), square
 
     def record(self, split: str) -> dict[str, float]:
-        """Give the loss, and the RMSE per term in meV/atom, meV/Å and meV/atom."""
-        record = {f"{split}_loss": float(self.loss.total(self.sums))}
-        for term, (_, n) in self.sums.items():
-            rmse = 1000 * math.sqrt(float(self.squares[term]) / max(1, int(n)))
+        """Give the loss, and the RMSE per term (meV/atom, meV/Å, meV/atom), of all processes."""
+        flat = [x for term, pair in self.sums.items() for x in (*pair, self.squares[term])]
+        all_ = iter(add_up(flat))
+        sums, squares = {}, {}
+        for term in self.sums:
+            sums[term], squares[term] = (next(all_), next(all_)), next(all_)
+        record = {f"{split}_loss": float(self.loss.total(sums))}
+        for term, (_, n) in sums.items():
+            rmse = 1000 * math.sqrt(float(squares[term]) / max(1, int(n)))
             name = "virial" if term == "stress" else term
             record[f"{split}_{name}_rmse"] = rmse
         return record
@@ -121,7 +127,13 @@ class TrainingModule(pl.LightningModule):
         found = self._errors(batch)
         sums = self.loss.sums(found)
         self._tally.add(found, sums)
-        return self.loss.total(sums)
+        # With several processes a mean is over the labels of all: gradients are then added up.
+        counts = add_up([n for _, n in sums.values()])
+        return self.loss.total({t: (sums[t][0], n) for t, n in zip(sums, counts, strict=True)})
+
+    def on_after_backward(self) -> None:
+        """Add up the gradients of all processes."""
+        add_gradients([p for p in self.model.parameters() if p.requires_grad])
 
     def on_train_batch_end(self, outputs: Any, batch: Data, batch_idx: int) -> None:
         """Average the weights, and now and then look whether the loss is still a number."""

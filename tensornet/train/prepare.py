@@ -27,6 +27,7 @@ from tensornet.datasets import (
 )
 from tensornet.models import Potential, build
 from tensornet.train.loss import TERMS
+from tensornet.train.processes import local_rank, size
 from tensornet.train.recipe import Recipe, RecipeError
 from tensornet.train.statistics import Statistics, statistics
 
@@ -82,6 +83,8 @@ def prepare(recipe: Recipe) -> Prepared:
             device or logger is not available. The message is one line.
     """
     device = find_device(recipe.training.device)
+    if device.type == "cuda" and size() > 1:
+        device = torch.device("cuda", local_rank())
     _loggers(recipe)
     frames = _frames(recipe)
     _same_elements(frames)
