@@ -153,7 +153,7 @@ def _run(
     recipe: Recipe, out: Path, prepared: Prepared, module: TrainingModule, keeper: Keeper
 ) -> None:
     import lightning.pytorch as pl
-    from lightning.fabric.plugins.environments import LightningEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     from tensornet.train.progress import ProgressReport
 
