@@ -36,7 +36,8 @@ class PotentialCalculator(Calculator):
 
     A committee answers with the mean of its members, and `results` also holds ``energy_std``,
     ``forces_std`` (n, 3) and, where there is a stress, ``stress_std`` (6,): standard deviations
-    over the members (divided by their number, as `numpy.std` does).
+    over the members (divided by their number, as `numpy.std` does). A single network that knows
+    how uncertain its last layer is gives ``energy_std`` and ``energies_std`` (n,).
 
     Args:
         model: A model file, the folder of a run or of a committee, a potential, or a list of
@@ -155,7 +156,10 @@ class PotentialCalculator(Calculator):
         results: dict[str, Any] = {
             name: np.mean([output[name] for output in outputs], axis=0) for name in names
         }
-        if len(outputs) > 1:
+        if len(outputs) == 1:
+            known = {"energy_std", "energies_std"}.intersection(outputs[0])
+            results |= {name: outputs[0][name] for name in known}
+        else:
             for name in {"energy", "forces", "stress"}.intersection(names):
                 results[f"{name}_std"] = np.std([output[name] for output in outputs], axis=0)
         for name in {"energy", "energy_std"}.intersection(results):

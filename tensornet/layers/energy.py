@@ -107,5 +107,12 @@ class ScalarReadout(nn.Module):
         scalars: Tensor,  # (n, c)
     ) -> Tensor:  # (n,)
         """Give one number per atom."""
-        out: Tensor = self.out(nn.functional.silu(self.hidden(scalars)))
+        out: Tensor = self.out(self.last_layer(scalars))
         return out[:, 0]
+
+    def last_layer(
+        self,
+        scalars: Tensor,  # (n, c)
+    ) -> Tensor:  # (n, c)
+        """Give what the energy is linear in: the features before the last weights."""
+        return nn.functional.silu(self.hidden(scalars))

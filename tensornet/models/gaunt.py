@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -80,6 +80,7 @@ class Gaunt(Network):
             reference_energies=reference_energies,
             scale=scale,
             shift=shift,
+            n_readouts=config.layers,
         )
         self.l_max = config.l_max
         ends = [0, *[config.l_features] * (config.layers - 1), 0]
@@ -101,22 +102,18 @@ class Gaunt(Network):
         )
         self.readouts = nn.ModuleList(ScalarReadout(config.channels) for _ in range(config.layers))
 
-    def interaction_energies(
-        self,
-        species: Tensor,  # (n,)
-        edge_index: Tensor,  # (2, e)
-        vectors: Tensor,  # (e, 3)
-    ) -> Tensor:  # (n,)
-        """Give the interaction energy of each atom, eV."""
+    def _with_last_layer(
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
         radial, envelope, distances = self._radial(species, edge_index, vectors)
         harmonics = spherical_harmonics(vectors, self.l_max) * envelope[:, None]
         everyone = self._everyone(species)
         x = self.embedding[everyone][:, None, :]
-        outputs = x.new_zeros(len(everyone))
+        read = []
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             x = layer(x, everyone, harmonics, radial, edge_index)
-            outputs = outputs + readout(x[:, 0])
-        return self._energies(outputs, species, edge_index, envelope, distances)
+            read.append((cast(ScalarReadout, readout), x[:, 0]))
+        return self._energies(read, species, edge_index, envelope, distances)
 
 
 class ManyBody(nn.Module):

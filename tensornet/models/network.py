@@ -9,7 +9,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from tensornet.layers import ZBL, BesselBasis, BindingShift, GaussianBasis, polynomial_envelope
+from tensornet.layers import (
+    ZBL,
+    BesselBasis,
+    BindingShift,
+    GaussianBasis,
+    ScalarReadout,
+    polynomial_envelope,
+)
 from tensornet.models.potential import Potential
 
 
@@ -35,16 +42,27 @@ class Network(Potential):
     without neighbours is subtracted, so that a free atom has exactly its reference energy; bound
     atoms get the mean interaction energy of their element, and close pairs repel.
 
+    The energy is linear in its last layer; evaluation also gives its sum over the atoms of each
+    structure, ``last_layer`` (s, d). Where `spread` was fitted, after training, it gives besides
+    ``energy_std`` (s,) and ``energies_std`` (n,), eV: how uncertain the last weights leave the
+    energies of structures and atoms, for the price of one small matrix product.
+
     Args:
         config: Settings.
         elements: Atomic numbers.
         reference_energies: Energy of the free atom per atomic number, eV.
         scale: Unit of the network's energies, eV.
         shift: Mean interaction energy of a bound atom per atomic number, eV.
+        n_readouts: How many readouts add up to the energy.
+
+    References:
+        Bigi et al., A prediction rigidity formalism for low-cost uncertainties in trained neural
+        networks (2024), for the last layer.
     """
 
     scale: Tensor
     one_hot: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -54,6 +72,7 @@ class Network(Potential):
         reference_energies: Mapping[int, float],
         scale: float = 1.0,
         shift: Mapping[int, float] | None = None,
+        n_readouts: int = 1,
     ) -> None:
         super().__init__(config, elements=elements, reference_energies=reference_energies)
         self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
@@ -66,6 +85,45 @@ class Network(Potential):
         self.repulsion = ZBL(self.elements) if config.repulsion else None
         self.binding = BindingShift(self.elements, shift)
         self.register_buffer("scale", torch.tensor(float(scale)))
+        # A last layer times this has the length of a standard deviation in eV; zero: not known.
+        d = n_readouts * config.channels
+        self.register_buffer("spread", torch.zeros(d, d))
+
+    def interaction_energies(
+        self,
+        species: Tensor,  # (n,)
+        edge_index: Tensor,  # (2, e)
+        vectors: Tensor,  # (e, 3)
+    ) -> Tensor:  # (n,)
+        """Give the interaction energy of each atom, eV."""
+        return self._with_last_layer(species, edge_index, vectors)[0]
+
+    def _with_last_layer(
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:  # (n,), (n, d)
+        """Interaction energies, and the last layer that they are linear in."""
+        raise NotImplementedError
+
+    def _evaluate(
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor, batch: Tensor, n: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        energies, last = self._with_last_layer(species, edge_index, vectors)
+        if self.training:
+            return energies, {}
+        last = last.detach()
+        sums = last.new_zeros(n, last.shape[1], dtype=torch.float64)
+        sums = sums.index_add(0, batch, last.to(torch.float64))
+        said = {"last_layer": sums}
+        if bool(self.spread.any()):
+            spread = self.spread.to(torch.float64)
+            said["energy_std"] = torch.linalg.vector_norm(sums @ spread, dim=1)
+            said["energies_std"] = torch.linalg.vector_norm(last @ self.spread, dim=1)
+        return energies, said
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Model files of version 0.1 know no spread.
+        state_dict.setdefault(f"{prefix}spread", torch.zeros_like(self.spread))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _radial(
         self, species: Tensor, edge_index: Tensor, vectors: Tensor
@@ -86,16 +144,20 @@ class Network(Potential):
 
     def _energies(
         self,
-        outputs: Tensor,  # (n + elements,), in the order of `_everyone`
+        read: Sequence[tuple[ScalarReadout, Tensor]],  # (n + elements, c), as in `_everyone`
         species: Tensor,  # (n,)
         edge_index: Tensor,  # (2, e)
         envelope: Tensor,  # (e,)
         distances: Tensor,  # (e,)
-    ) -> Tensor:  # (n,)
-        """Interaction energies, eV, of what the network says."""
+    ) -> tuple[Tensor, Tensor]:  # (n,), (n, d)
+        """Interaction energies, eV, of what the readouts say, and their last layers."""
         n = len(species)
+        layers = [readout.last_layer(x) for readout, x in read]
+        outputs = sum(readout.out(h)[:, 0] for (readout, _), h in zip(read, layers, strict=True))
+        assert isinstance(outputs, Tensor)
         energies: Tensor = self.scale * (outputs[:n] - outputs[n:][species])
         energies = energies + self.binding(species, edge_index[1], envelope)
         if self.repulsion is not None:
             energies = energies + self.repulsion(species, edge_index, distances)
-        return energies
+        last = torch.cat(layers, 1)
+        return energies, last[:n] - last[n:][species]

@@ -150,16 +150,20 @@ class Potential(nn.Module):
             if not vectors.requires_grad:
                 vectors.requires_grad_(forces and self.conservative)
             head = None
+            said: dict[str, Tensor] = {}
             if forces and not self.conservative:
                 interaction, head = self.direct_forces(species, edge_index, vectors)
             else:
-                interaction = self.interaction_energies(species, edge_index, vectors)
+                interaction, said = self._evaluate(
+                    species, edge_index, vectors, batch, n_structures
+                )
             interaction = interaction.to(torch.float64)
             output = {
                 "energies": interaction + self.reference[species],
                 "interaction_energy": _sum(interaction, batch, n_structures),
             }
             output["energy"] = _sum(output["energies"], batch, n_structures)
+            output |= said
             if head is not None:
                 output["forces"] = head
                 output["stress"] = head.new_full((n_structures, 3, 3), torch.nan)
@@ -168,6 +172,12 @@ class Potential(nn.Module):
         if not self.training:
             output = {name: value.detach() for name, value in output.items()}
         return output
+
+    def _evaluate(
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor, batch: Tensor, n: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Interaction energies, and what else a subclass has to say of the structures."""
+        return self.interaction_energies(species, edge_index, vectors), {}
 
     def _species(self, z: Tensor) -> Tensor:
         species: Tensor = self.species_of[z]

@@ -136,17 +136,13 @@ class TDN(Network):
                 [attention(), EquivariantLinear(l_max, c, 1, shared=shared)]
             )
 
-    def interaction_energies(
-        self,
-        species: Tensor,  # (n,)
-        edge_index: Tensor,  # (2, e)
-        vectors: Tensor,  # (e, 3)
-    ) -> Tensor:  # (n,)
-        """Give the interaction energy of each atom, eV."""
+    def _with_last_layer(
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
         edges, distances = self._edges(species, edge_index, vectors)
         features = self._features(species, edges)
-        outputs = self.readout(features[:, 0])
-        return self._energies(outputs, species, edge_index, edges.envelope, distances)
+        read = [(self.readout, features[:, 0])]
+        return self._energies(read, species, edge_index, edges.envelope, distances)
 
     def direct_forces(
         self,
@@ -158,8 +154,8 @@ class TDN(Network):
         assert self.force_head is not None
         edges, distances = self._edges(species, edge_index, vectors)
         features = self._features(species, edges)
-        outputs = self.readout(features[:, 0])
-        energies = self._energies(outputs, species, edge_index, edges.envelope, distances)
+        read = [(self.readout, features[:, 0])]
+        energies, _ = self._energies(read, species, edge_index, edges.envelope, distances)
         attention, linear = self.force_head
         forces = linear(attention(features, edges))[: len(species), 1:4, 0]
         return energies, self.scale * forces

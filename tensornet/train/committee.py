@@ -133,7 +133,7 @@ def average(parts: Sequence[Predictions]) -> tuple[Predictions, dict[str, Calibr
     """Average the predictions of the members of a committee on the same structures.
 
     Args:
-        parts: Of each member.
+        parts: Of each member. One alone tells how sure it is of energies, by its last layer.
 
     Returns:
         The mean, and how well the spread tells its errors: per ``energy`` (meV/atom, one per
@@ -146,7 +146,7 @@ def average(parts: Sequence[Predictions]) -> tuple[Predictions, dict[str, Calibr
     per_atom = 1000 / mean.n_atoms
     found = {
         "energy": calibration(
-            per_atom * energy.std(0, correction=0),
+            per_atom * (energy.std(0, correction=0) if len(parts) > 1 else parts[0].energy_std),
             per_atom * (mean.energy - mean.energy_label),
             unit="meV/atom",
         ),

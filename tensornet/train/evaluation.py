@@ -73,7 +73,7 @@ def evaluate_files(
     if len(parts) > 1:
         metrics["all"] = whole.metrics()
     if out is not None:
-        more = {"calibration": {k: c.to_dict() for k, c in told.items()}} if len(files) > 1 else {}
+        more = {"calibration": {k: c.to_dict() for k, c in told.items()}} if told else {}
         _write(Path(out), potentials[0], files, metrics, whole, list(frames), seconds, more)
     return metrics, told
 

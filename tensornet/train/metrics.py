@@ -65,6 +65,8 @@ class Predictions:
         stress: Predicted stresses, eV/Å³, shape (s, 3, 3).
         stress_label: Their labels.
         n_atoms: Atoms per structure, shape (s,).
+        energy_std: Standard deviations of the energies that the model gives, eV, shape (s,); NaN
+            where it gives none.
         groups: Name of the group of each structure, empty where it has none; or nothing at all.
     """
 
@@ -75,6 +77,7 @@ class Predictions:
     stress: Tensor
     stress_label: Tensor
     n_atoms: Tensor
+    energy_std: Tensor
     groups: tuple[str, ...] = ()
 
     def metrics(self) -> Metrics:
@@ -104,9 +107,9 @@ class Predictions:
         per_structure = (self.energy, self.energy_label, self.stress, self.stress_label)
         energy, energy_label, stress, stress_label = (x[chosen] for x in per_structure)
         forces, forces_label = self.forces[atoms], self.forces_label[atoms]
-        n_atoms = self.n_atoms[chosen]
+        n_atoms, std = self.n_atoms[chosen], self.energy_std[chosen]
         return Predictions(
-            energy, energy_label, forces, forces_label, stress, stress_label, n_atoms
+            energy, energy_label, forces, forces_label, stress, stress_label, n_atoms, std
         )
 
 
@@ -191,7 +194,9 @@ def predict_graphs(
         for batch in Batches(graphs, batch_size=batch_size, keep=False):
             moved = batch.to(model.device)
             said = model(moved)
+            unknown = torch.full_like(said["energy"], torch.nan)
             row = (
+                said.get("energy_std", unknown),
                 *(said["energy"], moved.energy, said["forces"], moved.forces),
                 *(said["stress"], moved.stress, torch.diff(moved.ptr)),
             )
@@ -199,12 +204,12 @@ def predict_graphs(
     finally:
         model.train(before)
     *values, n_atoms = (torch.cat(column) for column in zip(*parts, strict=True))
-    energy, energy_label, forces, forces_label, stress, stress_label = (
+    std, energy, energy_label, forces, forces_label, stress, stress_label = (
         x.to(torch.float64) for x in values
     )
     _must_be_numbers(energy, forces, n_atoms)
     return Predictions(
-        energy, energy_label, forces, forces_label, stress, stress_label, n_atoms, groups
+        energy, energy_label, forces, forces_label, stress, stress_label, n_atoms, std, groups
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import platform
 from collections.abc import Sequence
@@ -17,11 +18,15 @@ from ase.data import chemical_symbols
 from tensornet import __version__
 from tensornet.datasets import Frames
 from tensornet.models import Potential, load, save, write_atomically
+from tensornet.models.network import Network
 from tensornet.train.checkpoint import writing
+from tensornet.train.last_layer import fit_spread
 from tensornet.train.metrics import Metrics, predict_graphs
 from tensornet.train.plots import learning_curve, parity
 from tensornet.train.prepare import Prepared, input_errors
 from tensornet.train.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "lightning", "torch-geometric", "ase", "numpy")
 
@@ -47,6 +52,11 @@ def report(
     with input_errors("Cannot report: "):
         model = load(out / "model.safetensors", device=prepared.device)
     size = max(16, recipe.training.batch_size)
+    if isinstance(model, Network):
+        said = fit_spread(
+            model, prepared.graphs["train"], prepared.graphs["valid"], batch_size=size
+        )
+        log.info("%s", said)
     predictions = {
         name: predict_graphs(model, graphs, batch_size=size)
         for name, graphs in prepared.graphs.items()

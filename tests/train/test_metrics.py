@@ -25,6 +25,7 @@ def predictions() -> Predictions:
         stress=torch.zeros(2, 3, 3),
         stress_label=torch.stack([torch.full((3, 3), NAN), torch.eye(3) * 0.03]),
         n_atoms=torch.tensor([2, 1]),
+        energy_std=torch.full((2,), NAN),
         groups=("bulk", ""),
     )
 
