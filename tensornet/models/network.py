@@ -120,6 +120,49 @@ class Network(Potential):
             said["energies_std"] = torch.linalg.vector_norm(last @ self.spread, dim=1)
         return energies, said
 
+    def begin_from(self, other: Network) -> None:
+        """Take the weights of a model of the same settings, to train it further.
+
+        Reference energies and shifts stay, since they belong to the data. An element that `other`
+        does not know begins with the mean of those it knows, but for its own embedding.
+
+        Args:
+            other: Any network whose `config` is the same.
+
+        Raises:
+            ValueError: If the settings differ, or the models have no element in common.
+        """
+        mine, theirs = self.config, other.config
+        differ = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
+        if differ:
+            said = ", ".join(f"{k} {theirs.get(k)!r} and {mine.get(k)!r}" for k in differ)
+            raise ValueError(
+                f"`begin_from(other=...)` must have the same settings. Got {said}. "
+                "(Take the block `model` of the recipe that the model file holds.)"
+            )
+        place = {z: k for k, z in enumerate(other.elements)}
+        known = [k for k, z in enumerate(self.elements) if z in place]
+        if not known:
+            raise ValueError(
+                "`begin_from(other=...)` must know an element of the data. Got a model of "
+                f"{other.elements} for {self.elements} (atomic numbers)."
+            )
+        source = [place[self.elements[k]] for k in known]
+        old = other.state_dict()
+        with torch.no_grad():
+            for name, x in self.state_dict().items():
+                if name in ("reference", "binding.shift", "spread"):
+                    continue
+                if name.endswith("radial.net.0.weight") and self.pair_species:
+                    _by_columns(x, old[name], known, source, int(mine["n_basis"]))
+                elif name.rpartition(".")[0].endswith("many_body") or name.endswith(".keep"):
+                    x.copy_(old[name][source].mean(0, keepdim=True))
+                    x[known] = old[name][source].to(x)
+                elif name == "embedding":
+                    x[known] = old[name][source].to(x)
+                else:
+                    x.copy_(old[name])
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Model files of version 0.1 know no spread.
         state_dict.setdefault(f"{prefix}spread", torch.zeros_like(self.spread))
@@ -161,3 +204,14 @@ class Network(Potential):
             energies = energies + self.repulsion(species, edge_index, distances)
         last = torch.cat(layers, 1)
         return energies, last[:n] - last[n:][species]
+
+
+def _by_columns(
+    new: Tensor, old: Tensor, known: list[int], source: list[int], n_basis: int
+) -> None:  # (h, n_basis + 2 elements)
+    """Copy the weights of the radial basis, then of the species at both ends of an edge."""
+    new[:, :n_basis] = old[:, :n_basis].to(new)
+    mine, theirs = new[:, n_basis:].chunk(2, 1), old[:, n_basis:].chunk(2, 1)
+    for to, by in zip(mine, theirs, strict=True):
+        to.copy_(by[:, source].mean(1, keepdim=True))
+        to[:, known] = by[:, source].to(to)

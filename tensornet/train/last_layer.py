@@ -33,21 +33,20 @@ def fit_spread(model: Network, train: Any, valid: Any, *, batch_size: int = 16) 
 
     References:
         Bigi, Chong, Ceriotti & Grasselli, A prediction rigidity formalism for low-cost
-        uncertainties in trained neural networks (2024), equations 11 and 24.
+        uncertainties in trained neural networks (2024).
     """
     model.spread.zero_()
     known, _ = _layers(model, train, batch_size)
     tried, errors = _layers(model, valid, batch_size)
     if len(known) < 2 or len(tried) < 2:
         return "energy uncertainties: too few energies to fit them"
-    covariance = known.mT @ known
-    size = float(covariance.trace()) / len(covariance)
+    values, vectors = torch.linalg.eigh(known.mT @ known)
+    size = float(values.mean())
     if not size > 0:
         return "energy uncertainties: the last layer is zero"
-    best, chosen, alpha = -math.inf, covariance, 0.0
+    best, chosen, alpha = -math.inf, vectors, 0.0
     for ridge in RIDGES:
-        eye = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
-        root = torch.linalg.cholesky(torch.linalg.inv(covariance + ridge * size * eye))
+        root = vectors * (values.clamp(min=0) + ridge * size).rsqrt()  # of the inverse
         lengths = (tried @ root).square().sum(1)
         factor = float((errors.square() / lengths).mean())
         likelihood = -0.5 * float((factor * lengths).log().sum())  # the rest does not depend on it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import importlib.util
@@ -25,7 +26,8 @@ from tensornet.datasets import (
     reference_energies,
     split,
 )
-from tensornet.models import Potential, build
+from tensornet.models import Potential, build, load
+from tensornet.models.network import Network
 from tensornet.train.loss import TERMS
 from tensornet.train.processes import local_rank, size
 from tensornet.train.recipe import Recipe, RecipeError
@@ -129,9 +131,33 @@ def make_model(recipe: Recipe, prepared: Prepared) -> Potential:
             n_neighbours=known.n_neighbours,
             seed=recipe.training.seed,
         )
+    _begin(recipe, model)
     if recipe.loss.stress > 0 and not model.conservative:
         raise RecipeError("`loss.stress` needs a model whose forces are derivatives of its energy.")
     return model.to(getattr(torch, recipe.training.dtype)).train()
+
+
+def _begin(recipe: Recipe, model: Potential) -> None:
+    """Take the weights to begin with, and keep from training what shall stay."""
+    start = recipe.start
+    if start.model is not None:
+        with input_errors("`start.model`: "):
+            before = load(start.model)
+            if not isinstance(before, Network) or not isinstance(model, Network):
+                raise RecipeError("`start.model` must be a neural network, as must be `model`.")
+            model.begin_from(before)
+    names = dict(model.named_parameters())
+    for pattern in start.freeze:
+        chosen = fnmatch.filter(names, pattern)
+        if not chosen:
+            raise RecipeError(
+                f"`start.freeze` must match parameters. Got {pattern!r}; there are "
+                f"{', '.join(sorted({n.split('.')[0] for n in names}))}."
+            )
+        for name in chosen:
+            names[name].requires_grad_(False)
+    if not any(p.requires_grad for p in names.values()):
+        raise RecipeError("`start.freeze` must leave something to train.")
 
 
 def _frames(recipe: Recipe) -> dict[str, Frames]:

@@ -225,12 +225,37 @@ class TrainingBlock(Block):
         raise ValueError("must be cpu, cuda or cuda:<number>")
 
 
+class StartBlock(Block):
+    """What to begin from: fine-tuning of a model that was trained before."""
+
+    model: Path | None = Field(
+        default=None, description="model file whose weights to begin with; same `model` settings"
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(), description="parameters that stay, as patterns: embedding, layers.0.*"
+    )
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _file(cls, value: Any, info: ValidationInfo) -> Any:
+        paths = _paths(value, info)
+        if len(paths) > 1:
+            raise ValueError("must be one file")
+        return paths[0] if paths else None
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else (value or ())
+
+
 class Recipe(Block):
     """A training run. The smallest recipe names a model and a training file."""
 
     model: SerializeAsAny[BaseModel]
     data: DataBlock
     loss: LossBlock = LossBlock()
+    start: StartBlock = StartBlock()
     optimizer: OptimizerBlock = OptimizerBlock()
     training: TrainingBlock = TrainingBlock()
 
