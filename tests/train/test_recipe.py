@@ -102,7 +102,7 @@ def test_resolved_recipe_is_a_recipe(smallest: Path, tmp_path: Path) -> None:
         ("data.reference_energies={Ar: .inf}", r"must be finite energies in eV, not Ar: inf"),
         ("data.reference_energies={Ar: x}", r"`data.reference_energies` must be .* not Ar: x"),
         ("optimizer=1", r"`optimizer` must be a block of settings. Got 1"),
-        ("model.name=[1]", r"must be one of lennard_jones, tdn. Got \[1\]"),
+        ("model.name=[1]", r"must be one of gaunt, lennard_jones, tdn. Got \[1\]"),
         ("model.cutoff=.inf", r"`model.cutoff` should be a finite number. Got inf"),
         ("model.sigma=true", r"`model.sigma` must not be true or false"),
         ("training.epochs=true", r"`training.epochs` must not be true or false. Got True"),
