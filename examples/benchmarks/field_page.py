@@ -168,7 +168,7 @@ def draw(content: dict[str, Any], folder: Path) -> None:
         axis.set(title=f"{n} pairs, {c} x {c2} channels", xlabel="l_max", yscale="log")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("ms, value and gradients")
-    axes[0].legend(loc="upper left", fontsize=8)
+    axes[2].legend(loc="lower right", fontsize=8)
     figure.savefig(folder / "gaunt.png", dpi=90)
 
 
