@@ -115,103 +115,54 @@ def bend_kernel(real: Any) -> Any:
 
     def run(frames, g, h, first, up, down, gradients, bends, n_l, m, e):  # type: ignore[no-untyped-def]
         for edge in range(cuda.grid(1), e, cuda.gridsize(1)):
-            x = frames[4 * edge]
-            y = frames[4 * edge + 1]
-            z = frames[4 * edge + 2]
-            inverse = frames[4 * edge + 3]
-            hx = h[3 * edge]
-            hy = h[3 * edge + 1]
-            hz = h[3 * edge + 2]
-            along = x * hx + y * hy + z * hz
-            hx = (hx - x * along) * inverse
-            hy = (hy - y * along) * inverse
-            hz = (hz - z * along) * inverse
+            at, f = 3 * edge, 4 * edge
+            x, y, z, inverse = frames[f], frames[f + 1], frames[f + 2], frames[f + 3]
+            along = x * h[at] + y * h[at + 1] + z * h[at + 2]
+            hx = (h[at] - x * along) * inverse
+            hy = (h[at + 1] - y * along) * inverse
+            hz = (h[at + 2] - z * along) * inverse
             zero = real(0)
-            c = real(1)
-            s = zero
-            c_less = zero
-            s_less = zero
-            dc = zero
-            ds = zero
-            dc_less = zero
-            ds_less = zero
-            gx = zero
-            gy = zero
-            gz = zero
-            wx = zero
-            wy = zero
-            wz = zero
+            c, s, c_less, s_less = real(1), zero, zero, zero
+            dc, ds, dc_less, ds_less = zero, zero, zero, zero
+            gx, gy, gz, wx, wy, wz = zero, zero, zero, zero, zero, zero
             k = 0
             for order in range(n_l):
-                p = first[order]
-                q = zero
-                r = zero
-                p_less = zero
-                q_less = zero
-                r_less = zero
-                a = zero
-                a_q = zero
-                a_r = zero
-                b = zero
-                b_q = zero
-                b_r = zero
+                p, q, r, p_less, q_less, r_less = first[order], zero, zero, zero, zero, zero
+                a, a_q, a_r, b, b_q, b_r = zero, zero, zero, zero, zero, zero
                 for l in range(order, n_l):
-                    at_c = l * l + l + order
-                    at_s = l * l + l - order
-                    g_c = zero
-                    g_s = zero
-                    if at_c < m:
-                        g_c = g[edge * m + at_c]
-                    if at_s < m:
-                        g_s = g[edge * m + at_s]
-                    a += g_c * p
-                    a_q += g_c * q
-                    a_r += g_c * r
-                    b += g_s * p
-                    b_q += g_s * q
-                    b_r += g_s * r
-                    rise = up[k]
-                    fall = down[k]
-                    r_more = rise * (y * r + q + q) - fall * r_less
-                    q_more = rise * (y * q + p) - fall * q_less
-                    p_more = rise * y * p - fall * p_less
-                    r_less = r
-                    r = r_more
-                    q_less = q
-                    q = q_more
-                    p_less = p
-                    p = p_more
+                    middle, g_c, g_s = l * l + l, zero, zero
+                    if middle + order < m:
+                        g_c = g[edge * m + middle + order]
+                    if middle - order < m:
+                        g_s = g[edge * m + middle - order]
+                    a, a_q, a_r = a + g_c * p, a_q + g_c * q, a_r + g_c * r
+                    b, b_q, b_r = b + g_s * p, b_q + g_s * q, b_r + g_s * r
+                    rise, fall = up[k], down[k]
+                    r, r_less = rise * (y * r + q + q) - fall * r_less, r
+                    q, q_less = rise * (y * q + p) - fall * q_less, q
+                    p, p_less = rise * y * p - fall * p_less, p
                     k += 1
-                times = real(order)
+                times, a_h, b_h = real(order), hy * a_q, hy * b_q
                 gx += times * (b * c_less - a * s_less)
                 gy += a_q * c + b_q * s
                 gz += times * (a * c_less + b * s_less)
-                a_h = hy * a_q
-                b_h = hy * b_q
                 wx += times * (b_h * c_less + b * dc_less - a_h * s_less - a * ds_less)
                 wy += hy * (a_r * c + b_r * s) + a_q * dc + b_q * ds
                 wz += times * (a_h * c_less + a * dc_less + b_h * s_less + b * ds_less)
-                c_less = c
-                s_less = s
-                dc_less = dc
-                ds_less = ds
-                c = z * c_less - x * s_less
-                s = z * s_less + x * c_less
+                c_less, s_less, dc_less, ds_less = c, s, dc, ds
+                c, s = z * c_less - x * s_less, z * s_less + x * c_less
                 times = real(order + 1)
-                dc = times * (hz * c_less - hx * s_less)
-                ds = times * (hz * s_less + hx * c_less)
+                dc, ds = times * (hz * c_less - hx * s_less), times * (hz * s_less + hx * c_less)
             radial = x * gx + y * gy + z * gz
             turn = hx * gx + hy * gy + hz * gz + x * wx + y * wy + z * wz
-            along = along * inverse
-            gx -= x * radial
-            gy -= y * radial
-            gz -= z * radial
-            gradients[3 * edge] = inverse * gx
-            gradients[3 * edge + 1] = inverse * gy
-            gradients[3 * edge + 2] = inverse * gz
-            bends[3 * edge] = inverse * (wx - x * turn - hx * radial - along * gx)
-            bends[3 * edge + 1] = inverse * (wy - y * turn - hy * radial - along * gy)
-            bends[3 * edge + 2] = inverse * (wz - z * turn - hz * radial - along * gz)
+            stretch = along * inverse
+            gx, gy, gz = gx - x * radial, gy - y * radial, gz - z * radial
+            gradients[at] = inverse * gx
+            gradients[at + 1] = inverse * gy
+            gradients[at + 2] = inverse * gz
+            bends[at] = inverse * (wx - x * turn - hx * radial - stretch * gx)
+            bends[at + 1] = inverse * (wy - y * turn - hy * radial - stretch * gy)
+            bends[at + 2] = inverse * (wz - z * turn - hz * radial - stretch * gz)
 
     return run
 
