@@ -1,5 +1,6 @@
 """Kernels: one signature, several implementations (torch reference, Numba CPU, Numba CUDA)."""
 
+from tensornet.kernels._allocator import tune_allocator as tune_allocator
 from tensornet.kernels._registry import Kernel as Kernel
 from tensornet.kernels._registry import Offer as Offer
 from tensornet.kernels._registry import kernel as kernel

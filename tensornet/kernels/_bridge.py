@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+log = logging.getLogger(__name__)
 _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
 
@@ -45,11 +47,32 @@ def jit(function: Callable[..., Any]) -> Any:
     """
     from numba import njit
 
+    _announce()
     options = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no place on disk can be written
         return njit(**options)(function)
+
+
+@cache
+def _announce() -> None:
+    """Say it, once in a process, when something has to be compiled: that takes seconds."""
+    from numba.core import event
+
+    class Compilation(event.Listener):  # type: ignore[misc]  # Numba has no types
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            function = event.data["dispatcher"].py_func
+            if not self.said and function.__module__.startswith(__package__):
+                self.said = True
+                log.info("compiling kernels for this machine (some seconds; kept on disk)")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Compilation())
 
 
 def spread(run: Callable[[int, int], Any], n: int, grain: int) -> list[Any]:
