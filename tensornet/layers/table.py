@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tensornet import _check
-from tensornet.kernels import spline
+from tensornet.kernels.spline.spec import spline
 
 _HELD_OUT = 7  # points per interval at which a table is checked
 _MOST = 2048  # intervals

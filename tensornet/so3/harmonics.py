@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.kernels import harmonics
+from tensornet.kernels.harmonics.spec import harmonics
 
 _SQUARED_NORM: dict[str, Callable[[int], float]] = {
     "component": lambda l: 2 * l + 1.0,
