@@ -51,7 +51,7 @@ class PathRankProduct(Product):
         Xie et al., The Price of Freedom (2025), for what one copy can express.
 
     Examples:
-        >>> exact, gaunt = PathRankProduct(2), PathRankProduct(2, 1)
+        >>> exact, gaunt = PathRankProduct(2).double(), PathRankProduct(2, 1).double()
         >>> exact.path_rank, exact.certificate().approximation < 1e-12
         (2, True)
         >>> gaunt.certificate().approximation > 0.01, gaunt.certificate().equivariance < 1e-12

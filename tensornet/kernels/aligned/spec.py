@@ -103,7 +103,7 @@ def aligned_slopes(
 
 def degree(x: Tensor, r: Tensor, core: Tensor) -> int:
     """Check sizes, and give the highest degree."""
-    l_max: int = round(x.shape[1] ** 0.5) - 1
+    l_max: int = round(int(x.shape[1]) ** 0.5) - 1
     name = "aligned_product"
     if (l_max + 1) ** 2 != x.shape[1]:
         raise ValueError(f"`{name}(x=...)` must have (l_max + 1)² rows. Got {x.shape[1]}.")
