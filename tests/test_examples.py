@@ -70,9 +70,12 @@ def told(path: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "name",
-    ["chebyshev", "contraction", "convolution", "cp", "dmrg", "kernels", "tucker"],
+    [
+        *("channelwise", "chebyshev", "contraction", "convolution", "cp", "dmrg", "harmonics"),
+        *("interop", "kernels", "tdn_products", "tucker"),
+    ],
 )
-def test_benchmark_of_formats(name: str, tmp_path: Path) -> None:
+def test_benchmark_that_runs_alone(name: str, tmp_path: Path) -> None:
     out = tmp_path / f"{name}.json"
     printed = run(BENCHMARKS / f"{name}.py", "--smoke", "--out", str(out), cwd=tmp_path)
     fresh, kept = told(out), told(BENCHMARKS / f"{name}.json")
