@@ -32,7 +32,7 @@ class Contraction(nn.Module):
         weights = [self.weights_max, *self.weights]
         for order, weight in zip(range(self.correlation, 0, -1), weights, strict=True):
             coupling = getattr(self, f"U_matrix_{order}")
-            coupling = coupling if self.U_matrix_1.ndim == 3 else coupling[None]  # type: ignore[operator, union-attr]
+            coupling = coupling if self.U_matrix_1.ndim == 3 else coupling[None]
             total = total + torch.einsum("k...p,epc,ne->nck...", coupling, weight, y)
             total = torch.einsum("nc...i,nci->nc...", total, x)
         return total.flatten(1)  # type: ignore[no-any-return]

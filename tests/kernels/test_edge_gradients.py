@@ -1,5 +1,6 @@
 """All gradients of the edge convolution in one pass, and the derivatives of those."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -82,7 +83,10 @@ def test_threads(n_threads: int) -> None:
     """Sums at senders are ordered by part, everything else does not see threads."""
     at, rest = scene(2, 16, edges=4000)
     h = [torch.randn_like(t) for t in at[:3]]
-    calls = [lambda: edge_slopes(*at, *rest), lambda: edge_curvatures(*at, *h, *rest)]
+    calls: list[Callable[[], tuple[Tensor, ...]]] = [
+        lambda: edge_slopes(*at, *rest),
+        lambda: edge_curvatures(*at, *h, *rest),
+    ]
     alone = [call() for call in calls]
     torch.set_num_threads(n_threads)
     try:
@@ -194,7 +198,8 @@ def test_the_hessian_is_symmetric() -> None:
     def energy(flat: Tensor) -> Tensor:
         parts = flat.split([t.numel() for t in leaves])
         at = [p.view(t.shape) for p, t in zip(parts, leaves, strict=True)]
-        return edge_convolution(*at, *rest).pow(3).sum()
+        out: Tensor = edge_convolution(*at, *rest).pow(3).sum()
+        return out
 
     def gradient(flat: Tensor) -> Tensor:
         return torch.autograd.grad(energy(flat), flat, create_graph=True)[0]

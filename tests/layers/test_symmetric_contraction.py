@@ -27,7 +27,8 @@ def number(l_max: int, order: int, degree: int) -> int:
 
 def improper() -> Tensor:
     q, _ = torch.linalg.qr(torch.randn(3, 3))
-    return -q * torch.linalg.det(q)
+    turn: Tensor = -q * torch.linalg.det(q)
+    return turn
 
 
 def dense(layer: SymmetricContraction, path: int) -> Tensor:  # (k, d, ..., d)

@@ -78,7 +78,8 @@ def definition(product: Product, x1: Tensor, x2: Tensor, w: Tensor | None) -> Te
     target, mode, degrees = product.target(), product.path_weights, range(product.l_max + 1)
     found = product.paths() if mode == "path" else itertools.product(degrees, repeat=3)
     out = torch.zeros_like(x1)
-    for p, path in enumerate(found):
+    for p, (a, b, c) in enumerate(found):
+        path = a, b, c
         only = torch.zeros_like(target)
         only[block(path)] = target[block(path)]
         part = torch.einsum("ijk,nic,njc->nkc", only, x1, x2.expand_as(x1))

@@ -45,9 +45,10 @@ def test_the_energy_is_linear_in_the_last_layer(folder: Path, name: str) -> None
     more = {"heads": 2, "channels": 4} if name == "tdn" else {}
     config = {**SMALL, "name": name, **more}
     model = build(config, elements=[18], reference_energies={18: 0.0}, scale=1.7, seed=3).eval()
-    g = graph(ase.io.read(folder / "argon.extxyz", "0"), 4.0)
+    atoms: Any = ase.io.read(folder / "argon.extxyz", "0")
+    g = graph(atoms, 4.0)
     said = model(g, forces=False)
-    readouts = model.readouts if name == "gaunt" else [model.readout]
+    readouts: Any = model.readouts if name == "gaunt" else [model.readout]
     weights = torch.cat([r.out.weight[0].detach() for r in readouts])
     with torch.no_grad():
         for r in readouts:
@@ -85,7 +86,7 @@ def test_knows_what_is_far_from_the_training_data(folder: Path) -> None:
     model = network()
     train = labelled(folder, "argon.extxyz", model, noise=0.01)
     fit_spread(model, train, labelled(folder, "test.extxyz", model, noise=0.01))
-    near = ase.io.read(folder / "test.extxyz", "0")
+    near: Any = ase.io.read(folder / "test.extxyz", "0")
     far = near.copy()
     far.rattle(0.5, seed=1)
     std = [float(model(graph(atoms, 4.0))["energy_std"]) for atoms in (near, far)]
@@ -113,7 +114,7 @@ def test_from_training_to_calculator(
     model = load(folder / "out" / "model.safetensors")
     assert isinstance(model, Network)
     assert bool(model.spread.any())
-    atoms = ase.io.read(folder / "test.extxyz", "1")
+    atoms: Any = ase.io.read(folder / "test.extxyz", "1")
     atoms.calc = PotentialCalculator(folder / "out")
     atoms.get_potential_energy()
     assert atoms.calc.results["energy_std"] > 0

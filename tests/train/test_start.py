@@ -37,7 +37,8 @@ def network(elements: list[int], config: dict[str, Any], seed: int) -> Network:
 def test_elements_in_common_behave_as_before(folder: Path, name: str) -> None:
     config = MODELS[name]
     old, new = network([1, 18], config, seed=1), network([8, 18, 36], config, seed=2)
-    g = graph(ase.io.read(folder / "argon.extxyz", "0"), 4.0)
+    atoms: Any = ase.io.read(folder / "argon.extxyz", "0")
+    g = graph(atoms, 4.0)
     g.z = torch.full_like(g.z, 18)
     before = float(new(g)["energy"])
     new.begin_from(old)
