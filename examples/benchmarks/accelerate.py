@@ -17,7 +17,6 @@ keep memory (which helps the models as they were most). `ratio` is before over a
 
 import argparse
 import copy
-import ctypes
 import statistics
 import time
 import warnings
@@ -36,6 +35,7 @@ from torch import Tensor, nn
 
 from tensornet.atoms import edge_vectors, graph
 from tensornet.interop.e3nn import accelerate, acceleration
+from tensornet.kernels import tune_allocator
 
 Evaluate = Callable[[nn.Module, bool], tuple[Tensor, Tensor]]  # energy and forces
 CUTOFF = 5.0
@@ -232,15 +232,6 @@ def show(row: dict[str, Any]) -> None:
     )
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back page by page."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30) and library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def missing(name: str) -> bool:
     """Whether a package is not there."""
     try:
@@ -265,7 +256,7 @@ def main() -> None:
     repeats = 1 if arguments.smoke else arguments.repeats
     print(f"{'model':9} {'work':9} {'atoms':>5} {'allocator':19} {'before ms':>9} {'ms':>9}  ratio")
     table = [row for name in names for row in rows(name, arguments.smoke, repeats, False)]
-    if not arguments.smoke and keep_memory():
+    if not arguments.smoke and tune_allocator():
         table += [row for name in names for row in rows(name, False, repeats, True)]
     for name in skipped:
         print(f"{name}: not there, skipped")

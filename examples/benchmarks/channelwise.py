@@ -15,7 +15,6 @@ the layout they like best.
 """
 
 import argparse
-import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ import torch
 from origin import origin, write
 from torch import Tensor
 
+from tensornet.kernels import tune_allocator
 from tensornet.products import ClebschGordanProduct, MatrixProduct, coupling
 
 Side = tuple[Callable[..., Tensor], list[Tensor], Tensor]  # function, arguments, cotangent
@@ -123,15 +123,6 @@ def beside_clebsch_gordan(
     return found
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back page by page."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30) and library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def show(title: str, table: list[dict[str, Any]], other: str) -> None:
     """Print rows."""
     print(title)
@@ -157,7 +148,7 @@ def main() -> None:
         arguments.l_max = arguments.l_max_matrix = [1]
     torch.set_num_threads(1)
     torch.manual_seed(8191)
-    tuned = keep_memory()
+    tuned = tune_allocator()
     sizes = arguments.samples, arguments.channels, arguments.repeats
     rows = [row for l_max in arguments.l_max for row in beside_e3nn(l_max, *sizes)]
     print(f"{arguments.samples} samples, {arguments.channels} channels, float32, one thread")

@@ -22,7 +22,6 @@ roofline compares multiply-adds of the kernels alone with those that registers a
 """
 
 import argparse
-import ctypes
 import json
 import statistics
 import subprocess
@@ -39,7 +38,7 @@ from convolution_sides import NAMES, Scene, Side, side
 from origin import origin, write
 from torch import Tensor
 
-from tensornet.kernels import receiver_order
+from tensornet.kernels import receiver_order, tune_allocator
 from tensornet.so3 import spherical_harmonics
 
 PASSES = ("forward", "forward and gradient", "force training")
@@ -169,15 +168,6 @@ def memory(s: Scene, names: list[str], passes: list[str]) -> list[dict[str, Any]
     return found
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back page by page."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30) and library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -233,7 +223,7 @@ def main() -> None:
     given = arguments()
     torch.set_num_threads(1)
     torch.manual_seed(65537)
-    tuned = not given.default_allocator and keep_memory()
+    tuned = not given.default_allocator and tune_allocator()
     if given.one:
         name, what, *sizes = given.one
         print(one_memory(scene(*(int(size) for size in sizes)), name, what))

@@ -17,7 +17,6 @@ over five times the fastest at first is timed no further.
 """
 
 import argparse
-import ctypes
 import json
 import statistics
 import time
@@ -30,6 +29,7 @@ import torch
 from origin import origin, write
 from torch import Tensor
 
+from tensornet.kernels import tune_allocator
 from tensornet.products import (
     ClebschGordanProduct,
     CPProduct,
@@ -214,15 +214,6 @@ def rows_of_gaunt(l_max: int, n: int, channels: int, channels2: int, repeats: in
     return rows
 
 
-def keep_memory() -> bool:
-    """Tell the allocator to keep memory; false where it cannot."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30)) and bool(library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def main() -> None:
     """Measure, print, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -233,7 +224,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(4104)
-    keeps, smoke = keep_memory(), arguments.smoke
+    keeps, smoke = tune_allocator(), arguments.smoke
     repeats, n = (1, 20) if smoke else (arguments.repeats, 1000)
     sizes = [(20, 1, 1), (4, 16, 1)] if smoke else [(10_000, 1, 1), (1000, 64, 1), (1000, 64, 64)]
     if arguments.again:

@@ -16,7 +16,6 @@ ratios are the peers' medians over ours beside them. A peer that is not installe
 """
 
 import argparse
-import ctypes
 import importlib
 import math
 import statistics
@@ -30,6 +29,7 @@ import torch
 from origin import origin, write
 from torch import Tensor
 
+from tensornet.kernels import tune_allocator
 from tensornet.so3 import spherical_harmonics
 
 Function = Callable[[Tensor], Tensor]
@@ -124,15 +124,6 @@ def rows(l_max: int, edges: int, dtype: torch.dtype, repeats: int) -> list[dict[
     return found
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back page by page."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30) and library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -147,7 +138,7 @@ def main() -> None:
         arguments.edges, arguments.l_max, arguments.repeats = 60, [2], 2
     torch.set_num_threads(1)
     torch.manual_seed(65537)
-    tuned = not arguments.default_allocator and keep_memory()
+    tuned = not arguments.default_allocator and tune_allocator()
     missing = [name for name in PEERS if peer(name, 1) is None]
     table = [
         row

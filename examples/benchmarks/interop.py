@@ -16,7 +16,6 @@ process CPU time on one thread, with the allocator of the C library told to keep
 """
 
 import argparse
-import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from origin import origin, write
 from torch import Tensor
 
 from tensornet.interop.e3nn import TensorProduct, TensorProductConv
-from tensornet.kernels import receiver_order
+from tensornet.kernels import receiver_order, tune_allocator
 
 Function = Callable[..., Tensor]
 
@@ -154,15 +153,6 @@ def measure(case: Case, repeats: int) -> list[dict[str, Any]]:
     return found
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back page by page."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30) and library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -179,7 +169,7 @@ def main() -> None:
         arguments.rows, arguments.edges, arguments.nodes, arguments.repeats = 20, 60, 7, 2
     torch.set_num_threads(1)
     torch.manual_seed(65537)
-    tuned = not arguments.default_allocator and keep_memory()
+    tuned = not arguments.default_allocator and tune_allocator()
     table: list[dict[str, Any]] = []
     print(f"{'case':64} {'pass':22} {'e3nn ms':>9} {'ms':>9} {'ratio':>7}")
     for case in cases(arguments.rows, arguments.edges, arguments.nodes, arguments.smoke):

@@ -2,12 +2,12 @@
 
 The operation is the one of an equivariant message: features of 2000 edges in 64 channels, times
 the harmonics of the edges, with a weight per path and channel (e3nn's `uvu`). Only `EdgeProduct`
-and the dense definition do all of that; `CPProduct` mixes the paths and takes a weight per channel,
-so it and the dense definition are timed on that lighter operation too, in rows of their own.
+and `ClebschGordanProduct` do all of that; `CPProduct` mixes the paths and takes a weight per
+channel, so all are timed on that lighter operation too, in rows of their own.
 
 All candidates of one operation agree before they are timed, take turns, and are compared by the
-medians of wall time; a row's `ratio` is e3nn's (or, without weights per path, the dense
-definition's) median over its own.
+medians of wall time; a row's `ratio` is e3nn's (or, without weights per path,
+`ClebschGordanProduct`'s) median over its own.
 
     OMP_NUM_THREADS=1 python examples/benchmarks/products.py [--smoke] [--threads 1] [--out FILE]
 """
@@ -61,10 +61,18 @@ def operations(
         "a weight per path and channel": {
             "e3nn TensorProduct": (peer(l_max, channels), theirs, lambda out: out),
             "EdgeProduct": (EdgeProduct(l_max, "path"), (x, y, per_path), to_peer),
-            "dense definition": (ClebschGordanProduct(l_max, "path"), (x, y, per_path), to_peer),
+            "ClebschGordanProduct": (
+                ClebschGordanProduct(l_max, "path"),
+                (x, y, per_path),
+                to_peer,
+            ),
         },
         "a weight per channel": {
-            "dense definition": (ClebschGordanProduct(l_max, "shared"), (x, y, shared), to_peer),
+            "ClebschGordanProduct": (
+                ClebschGordanProduct(l_max, "shared"),
+                (x, y, shared),
+                to_peer,
+            ),
             "EdgeProduct": (EdgeProduct(l_max, "shared"), (x, y, shared), to_peer),
             "CPProduct": (CPProduct(l_max, path_weights="shared"), (x, y, shared), to_peer),
         },

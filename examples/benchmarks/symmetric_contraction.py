@@ -18,7 +18,6 @@ Where mace-torch is not installed, ours are timed alone.
 """
 
 import argparse
-import ctypes
 import statistics
 import time
 import warnings
@@ -31,7 +30,7 @@ from origin import origin, write
 from torch import Tensor, nn
 
 from tensornet.interop.e3nn.contraction import FastSymmetricContraction, fast_symmetric_contraction
-from tensornet.kernels import symmetric_polynomial
+from tensornet.kernels import symmetric_polynomial, tune_allocator
 from tensornet.layers import SymmetricContraction
 
 OUTPUTS = {"0e": 0, "0e + 1o": 1, "0e + 1o + 2e": 2}
@@ -172,15 +171,6 @@ def difference(done: dict[str, list[Tensor]], what: str) -> float:
     return max(errors)
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back page by page."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30) and library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -199,7 +189,7 @@ def main() -> None:
         arguments.l_max, arguments.outputs, arguments.repeats = [1], ["0e + 1o"], 2
     torch.set_num_threads(1)
     torch.manual_seed(65537)
-    tuned = not arguments.default_allocator and keep_memory()
+    tuned = not arguments.default_allocator and tune_allocator()
     sizes = arguments.atoms, arguments.channels, arguments.elements
     content = {
         **origin(("torch", "e3nn", "numba")),

@@ -21,7 +21,6 @@ memory. `error` is how far a turned input is from giving the turned output, rela
 """
 
 import argparse
-import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -33,7 +32,7 @@ import torch
 from origin import origin, write
 from torch import Tensor
 
-from tensornet.kernels import edge_convolution, sparse_coupling
+from tensornet.kernels import edge_convolution, sparse_coupling, tune_allocator
 from tensornet.products import AlignedProduct, CPProduct, EdgeProduct, Product, coupling
 from tensornet.products.cp_factors import EXACT_RANKS
 from tensornet.so3 import spherical_harmonics, wigner_d
@@ -148,15 +147,6 @@ def rows(l_max: int, edges: int, arguments: argparse.Namespace) -> list[dict[str
     return found
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back page by page."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(-3, 1 << 30) and library.mallopt(-1, -1))
-    except (OSError, AttributeError):
-        return False
-
-
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -173,7 +163,7 @@ def main() -> None:
         arguments.l_max, arguments.repeats = [1, 2], 2
     torch.set_num_threads(1)
     torch.manual_seed(271828)
-    tuned = keep_memory()
+    tuned = tune_allocator()
     table = []
     print("times in ms, float32, one thread; ratio: the faster TDN over this")
     for edges in arguments.edges:

@@ -30,7 +30,7 @@ class TDNConfig(NetworkConfig):
     l_max: int = Field(2, ge=0, le=8, description="highest degree of the features")
     heads: PositiveInt = Field(4, description="heads of attention; divides channels")
     product: Literal["edge", "cp", "clebsch_gordan"] = Field(
-        "edge", description="format of the product: exact edge matrix, CP, or dense definition"
+        "edge", description="format of the product: exact edge matrix, CP, or sparse coupling"
     )
     rank: PositiveInt | None = Field(
         None, description="rank of the CP; by default the smallest exact one"
