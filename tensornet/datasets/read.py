@@ -1,34 +1,22 @@
 """Read structures and labels from every file that ASE reads, and say what was found."""
 
-import glob
-import importlib
-import io
-import os
 import re
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tensornet._typing import AnyPath
 from tensornet.datasets.labels import LABELS, LabelError, LabelKeys, Labels, extract, search
-from tensornet.datasets.summary import found_in, summarise
+from tensornet.datasets.sources import frames_of, list_files
+from tensornet.datasets.summary import Summary
 
 if TYPE_CHECKING:
     import ase
 
 
-DATABASES = {
-    ".lmdb": "tensornet.datasets.lmdb:lmdb_frames",
-    ".aselmdb": "tensornet.datasets.lmdb:lmdb_frames",
-    ".npz": "tensornet.datasets.arrays:npz_frames",
-    ".h5": "tensornet.datasets.arrays:hdf5_frames",
-    ".hdf5": "tensornet.datasets.arrays:hdf5_frames",
-}
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
+VALUES = ("energy", "forces", "stress", "virial")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,179 +120,86 @@ def read(
         ValueError: If a file cannot be read, holds no structure, or if isolated atoms of one
             element have different energies.
     """
-    keys = LabelKeys() if keys is None else keys
-    structures: list[ase.Atoms] = []
-    labels: list[Labels] = []
-    isolated: dict[int, tuple[float, str]] = {}
-    summaries, found, kept = [], [], []
-    everything: list[ase.Atoms] = []
-    for path, index in _files(paths):
-        frames = _read_file(path, index)
-        everything += frames
-        names = [f"frame {k} (counted from 0) of {path}" for k in range(len(frames))]
-        _check_frames(frames, names)
-        extracted = [
-            extract(atoms, keys=keys, where=name) for atoms, name in zip(frames, names, strict=True)
-        ]
-        lone = [_is_isolated(a, b) for a, b in zip(frames, extracted, strict=True)]
-        summaries.append(summarise(path, frames, extracted, lone))
-        found.append(found_in(path, frames))
-        for atoms, label, alone, name in zip(frames, extracted, lone, names, strict=True):
-            if alone and label.energy is not None:
-                _keep_isolated(isolated, atoms, label.energy, name)
-            else:
-                structures.append(atoms)
-                labels.append(label)
-                kept.append(name)
-    _check_keys(keys, everything, "\n".join(found))
-    for atoms in structures:
-        atoms.calc = None
+    reader = Reader(paths, keys=keys)
+    frames = list(reader)
     return Frames(
-        tuple(structures),
-        tuple(labels),
-        {z: energy for z, (energy, _) in sorted(isolated.items())},
-        "\n".join(summaries),
-        "\n".join(found),
-        tuple(kept),
+        tuple(atoms for atoms, _, _ in frames),
+        tuple(labels for _, labels, _ in frames),
+        reader.isolated,
+        reader.summary,
+        reader.found,
+        tuple(name for _, _, name in frames),
     )
 
 
-def _files(paths: AnyPath | Sequence[AnyPath]) -> list[tuple[str, str]]:
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    if not listed:
-        raise ValueError("`read(paths=...)` must name at least one file. Got an empty list.")
-    files: dict[tuple[str, str], None] = {}  # keeps the order, drops what is named twice
-    for item in listed:
-        path, index = os.fspath(item), ":"
-        if not os.path.exists(path) and re.search(r"@[-\d:]+$", path):
-            path, _, index = path.rpartition("@")
-        if os.path.exists(path):
-            matches = [path]
-        elif glob.has_magic(path):
-            matches = sorted(glob.glob(path, recursive=True))
-        else:
-            matches = []
-        if not matches:
-            raise FileNotFoundError(
-                f"`read(paths=...)` must name existing files. Got {path!r} in the folder "
-                f"{os.getcwd()!r}: there is no such file."
-            )
-        files.update(((os.path.normpath(match), index), None) for match in matches)
-    return list(files)
+class Reader:
+    """Read files frame by frame: memory does not grow with them.
 
-
-def _read_file(path: str, index: str) -> "list[ase.Atoms]":
-    if Path(path).suffix in DATABASES:
-        return _read_database(path, index)
-    return _read_with_ase(path, index)
-
-
-def _read_database(path: str, index: str) -> "list[ase.Atoms]":
-    from ase.utils import string2index
-
-    module, function = DATABASES[Path(path).suffix].split(":")
-    frames = list(getattr(importlib.import_module(module), function)(path))
-    wanted = string2index(index)
-    if isinstance(wanted, int):
-        wanted = slice(wanted, wanted + 1 or None)
-    assert isinstance(wanted, slice)  # names are of ASE's own databases
-    frames = frames[wanted]
-    if not frames:
-        raise ValueError(
-            f"`read(paths=...)` must name frames that exist. Got {index!r} of {path!r}."
-        )
-    return frames
-
-
-def _read_with_ase(path: str, index: str) -> "list[ase.Atoms]":
-    from ase.io import read as ase_read
-    from ase.io.formats import UnknownFileTypeError
-
-    if os.path.isdir(path):
-        raise ValueError(
-            f"`read(paths=...)` must name files. Got the folder {path!r}. "
-            f"(Write {Path(path, '*.xyz').as_posix()!r}, or the files' names.)"
-        )
-    if os.path.getsize(path) == 0:
-        raise ValueError(
-            f"`read(paths=...)` must name files with content. Got {path!r}: it is empty."
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            file, kind = _unpacked(path)
-            frames = ase_read(file, index, format=kind)
-    except UnknownFileTypeError:
-        raise ValueError(
-            f"`read(paths=...)` must name files in a format that ASE knows. Got {path!r}, whose "
-            "format was not recognised. (Give it the usual ending, .extxyz for extended XYZ.)"
-        ) from None
-    except ImportError as error:
-        raise ImportError(f"Reading {path!r} needs a package that is missing: {error}") from None
-    except (StopIteration, IndexError):
-        raise ValueError(
-            f"`read(paths=...)` must name frames that exist. Got {index!r} of {path!r}."
-        ) from None
-    except OSError as error:
-        raise ValueError(
-            f"`read(paths=...)` must name readable files. Got {path!r}: {error}."
-        ) from None
-    except Exception as error:  # ASE's readers raise anything on a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"`read(paths=...)` must name intact files. Got {path!r}, which ASE cannot read: "
-            f"{reason} ({type(error).__name__})."
-        ) from None
-    frames = frames if isinstance(frames, list) else [frames]
-    if not frames:
-        raise ValueError(
-            f"`read(paths=...)` must name files with structures. Got {path!r}: it holds none."
-        )
-    return frames
-
-
-def _unpacked(path: str) -> tuple[str | io.StringIO | io.BytesIO, str | None]:
-    """Unpack a compressed file into memory, once: ASE's readers seek, and unpack at each step.
+    Iteration gives what `read` gives, as a structure, its labels and its name. What is known only
+    in the end stands in the attributes then: `isolated`, `summary` and `found`, as in `Frames`.
 
     Args:
-        path: Name of a file.
+        paths: As in `read`.
+        keys: As in `read`.
 
-    Returns:
-        What to give to ASE, and the name of its format; the path and None if it is not compressed.
+    Raises:
+        FileNotFoundError: If there is no such file. What else `read` raises comes on the way.
     """
-    from ase.io.formats import filetype, ioformats
 
-    module = COMPRESSIONS.get(Path(path).suffix)
-    if module is None:
-        return path, None
-    name: str = filetype(path)
-    kind = ioformats[name]
-    if not kind.acceptsfd:
-        return path, None
-    with importlib.import_module(module).open(path, "rb") as file:
-        content: bytes = file.read()
-    if kind.isbinary:
-        return io.BytesIO(content), name
-    return io.StringIO(content.decode(kind.encoding or "utf-8"), newline=None), name
+    def __init__(
+        self, paths: AnyPath | Sequence[AnyPath], *, keys: LabelKeys | None = None
+    ) -> None:
+        self.keys = LabelKeys() if keys is None else keys
+        self.files = list_files(paths)
+        self.isolated: dict[int, float] = {}
+        self.summary = ""
+        self.found = ""
+
+    def __iter__(self) -> "Iterator[tuple[ase.Atoms, Labels, str]]":
+        isolated: dict[int, tuple[float, str]] = {}
+        summaries = [Summary(path) for path, _ in self.files]
+        wanted = {k for k in VALUES if getattr(self.keys, k) is not None}
+        unseen = set(wanted)
+        for (path, index), summary in zip(self.files, summaries, strict=True):
+            for k, atoms in enumerate(frames_of(path, index)):
+                name = f"frame {k} (counted from 0) of {path}"
+                _check_frame(atoms, name)
+                labels = extract(atoms, keys=self.keys, where=name)
+                alone = _is_isolated(atoms, labels)
+                summary.add(atoms, labels, alone)
+                unseen -= {key for key in unseen if search(atoms, key, getattr(self.keys, key))}
+                atoms.calc = None
+                if alone and labels.energy is not None:
+                    _keep_isolated(isolated, atoms, labels.energy, name)
+                else:
+                    yield atoms, labels, name
+        self.found = "\n".join(summary.found() for summary in summaries)
+        self.summary = "\n".join(summary.text() for summary in summaries)
+        self.isolated = {z: energy for z, (energy, _) in sorted(isolated.items())}
+        for label in (k for k in VALUES if k in unseen):
+            n = sum(summary.n_frames for summary in summaries)
+            raise LabelError(
+                f"`read(keys=...)` must name keys that are in the data. Got {label}: "
+                f"{getattr(self.keys, label)!r}, which is in none of {n} frames. {self.found}\n"
+                f"{_recipe_line(label)}.)"
+            )
 
 
-def _check_frames(frames: "list[ase.Atoms]", names: list[str]) -> None:
-    for atoms, name in zip(frames, names, strict=True):
-        if len(atoms) == 0:
-            raise ValueError(
-                f"`read(paths=...)` must name files of structures. Got no atom in {name}."
-            )
-        if atoms.numbers.min() < 1:
-            raise ValueError(
-                "`read(paths=...)` must name files of chemical elements. Got "
-                f"{atoms.symbols[int(atoms.numbers.argmin())]!r} for atom "
-                f"{int(atoms.numbers.argmin())} in {name}. (Remove the frame, or name the element.)"
-            )
-        if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-            raise ValueError(
-                "`read(paths=...)` must name files with finite positions and cells. Got NaN or "
-                f"infinite values in {name}. (Remove the frame.)"
-            )
+def _check_frame(atoms: "ase.Atoms", name: str) -> None:
+    if len(atoms) == 0:
+        raise ValueError(f"`read(paths=...)` must name files of structures. Got no atom in {name}.")
+    if atoms.numbers.min() < 1:
+        first = int(atoms.numbers.argmin())
+        raise ValueError(
+            "`read(paths=...)` must name files of chemical elements. Got "
+            f"{atoms.symbols[first]!r} for atom {first} in {name}. (Remove the frame, or name the "
+            "element.)"
+        )
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise ValueError(
+            "`read(paths=...)` must name files with finite positions and cells. Got NaN or "
+            f"infinite values in {name}. (Remove the frame.)"
+        )
 
 
 def _is_isolated(atoms: "ase.Atoms", labels: Labels) -> bool:
@@ -323,18 +218,6 @@ def _keep_isolated(
             f"{isolated[z][0]} eV in {isolated[z][1]} and {energy} eV in {where}. (Keep one.)"
         )
     isolated.setdefault(z, (energy, where))
-
-
-def _check_keys(keys: LabelKeys, frames: "list[ase.Atoms]", found: str) -> None:
-    for label in ("energy", "forces", "stress", "virial"):
-        chosen = getattr(keys, label)
-        if chosen is None:
-            continue
-        if not any(search(atoms, label, chosen) for atoms in frames):
-            raise LabelError(
-                f"`read(keys=...)` must name keys that are in the data. Got {label}: {chosen!r}, "
-                f"which is in none of {len(frames)} frames. {found}\n{_recipe_line(label)}.)"
-            )
 
 
 def _recipe_line(label: str) -> str:

@@ -376,8 +376,10 @@ def test_compressed_files_are_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> 
         return original(file, *words, **names)
 
     monkeypatch.setattr("ase.io.read", spy)
-    assert len(read("a.extxyz.gz")) == 3
+    assert len(read("a.extxyz.gz@0:2")) == 2
     assert [type(file) for file in given] == [io.StringIO]
+    assert len(read("a.extxyz.gz")) == 3  # one pass, frame by frame
+    assert len(given) == 1
     assert len(read("a.extxyz.gz@1:")) == 2
 
 
