@@ -1,14 +1,19 @@
 """Every example runs as a user runs it, with warnings as errors, and keeps its own claim."""
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from ase import Atoms
 
+from tensornet.datasets import Frames, Labels, split
 from tensornet.models import build, save
 
 ROOT = Path(__file__).parents[1]
@@ -120,3 +125,51 @@ def test_benchmark_of_potentials(tmp_path: Path) -> None:
     assert 0 < checks["forces_against_differences"] < 1e-6
     assert 0 < checks["hessian_asymmetry"] < 1e-8
     assert speed["microseconds_per_atom"] > 0
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import a benchmark without running it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def has_mace() -> bool:
+    try:
+        version("mace-torch")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def test_mace_in_a_budget(tmp_path: Path) -> None:
+    out = tmp_path / "mace.json"
+    run(BENCHMARKS / "mace_budget.py", "--smoke", "--out", str(out), cwd=tmp_path)
+    content = told(out)
+    if not has_mace():
+        assert content["skipped"] == ["mace-torch"]
+        return
+    assert content["n_train"] == 10
+    assert content["n_valid"] == 2
+    curve, test = content["curve"], content["test"]
+    assert isinstance(curve, list)
+    assert isinstance(test, dict)
+    assert len(curve) >= 2
+    assert test["sample"]["forces_rmse"] > 0
+
+
+def test_mace_has_the_split_of_a_training_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = tuple(Atoms("H", positions=[[k, 0, 0]]) for k in range(20))
+    frames = Frames(atoms, (Labels(energy=0.0),) * 20, {})
+    choose = script("mace_budget", monkeypatch).choose
+    for number, left in ((None, 15), (7, 7), (99, 15)):
+        train, valid = choose(frames, 5, number, 3)
+        held = [int(one.positions[0, 0]) for one in valid.structures]
+        used = {int(one.positions[0, 0]) for one in train.structures}
+        assert held == split(20, 5, 3)[1]
+        assert len(used) == left
+        assert used <= set(split(20, 5, 3)[0])
