@@ -18,6 +18,7 @@ from tensornet.train.loss import Loss, errors
 from tensornet.train.processes import add_gradients, add_up
 from tensornet.train.recipe import Recipe, TrainingError
 from tensornet.train.schedule import Schedule
+from tensornet.train.soap import SOAP
 
 LOOK_EVERY = 20  # steps between two looks for NaN: a look makes the CPU wait for a GPU
 
@@ -90,8 +91,10 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the optimizer of the recipe."""
         settings = self.recipe.optimizer
-        make = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
         weights = [p for p in self.model.parameters() if p.requires_grad]
+        if settings.name == "soap":
+            return SOAP(weights, lr=settings.lr, weight_decay=settings.weight_decay)
+        make = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
         return make(
             weights,
             lr=settings.lr,

@@ -166,7 +166,9 @@ class LossBlock(Block):
 class OptimizerBlock(Block):
     """How the weights move."""
 
-    name: Literal["adamw", "adam"] = "adamw"
+    name: Literal["adamw", "adam", "soap"] = Field(
+        default="adamw", description="soap learns faster for about a tenth more time per step"
+    )
     lr: PositiveFloat = Field(default=5e-3, description="largest learning rate")
     weight_decay: NonNegativeFloat = 1e-6
     amsgrad: bool = False

@@ -40,15 +40,19 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) ->
     monkeypatch.setattr(TrainingModule, "training_step", training_step)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize(
+    ("schedule", "name"), [("cosine", "adamw"), ("plateau", "adamw"), ("cosine", "soap")]
+)
 def test_killed_and_resumed_is_uninterrupted(
     recipe: Make,
     folder: Path,
     same_bits: Same,
     monkeypatch: pytest.MonkeyPatch,
     schedule: str,
+    name: str,
 ) -> None:
-    plan = recipe(optimizer={"schedule": schedule, "plateau_patience": 1, "lr": 0.05})
+    settings = {"name": name, "schedule": schedule, "plateau_patience": 1, "lr": 0.05}
+    plan = recipe(optimizer=settings)
     whole = fit(plan, folder / "whole")
     with monkeypatch.context() as patch:
         dies_at(
