@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,6 +18,13 @@ class Axes:
     below: tuple[str | None, ...]  # the letter that bounds whole numbers
     plain: tuple[bool, ...]
     outputs: tuple[tuple[tuple[str, ...], ...], ...]
+
+    @cached_property
+    def twins(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of axes, counted over all inputs, that have the same letter."""
+        letters = [letter for axes in self.inputs for letter in axes]
+        pairs = enumerate(letters.index(letter) for letter in letters)
+        return tuple((place, first) for place, first in pairs if place != first)
 
     @classmethod
     def read(cls, line: str) -> Axes:
@@ -38,25 +46,34 @@ class Axes:
         return bound
 
     def agree(self, args: tuple[Any, ...]) -> bool:
-        """Whether arguments fit: kinds, numbers of axes, sizes, dtypes, devices."""
-        bound: dict[str, Any] = {}
-        first: Tensor | None = None
+        """Whether arguments fit: kinds, numbers of axes, sizes, dtypes, devices.
+
+        Every call of a kernel pays for it, so that it is written for speed.
+        """
+        sizes: list[Any] = []
+        device = dtype = None
         for x, letters, below, plain in zip(args, self.inputs, self.below, self.plain, strict=True):
             if plain:
-                if type(x) is not int and not isinstance(x, torch.SymInt):
+                if (type(x) is not int and not isinstance(x, torch.SymInt)) or x < 0:
                     return False
-                if x < 0:
-                    return False
+                sizes.append(x)
                 continue
-            if not isinstance(x, Tensor) or x.ndim != len(letters):
+            if not isinstance(x, Tensor):
                 return False
-            for letter, size in zip(letters, x.shape, strict=True):
-                if bound.setdefault(letter, size) != size:
-                    return False
-            first = x if first is None else first
-            if x.device != first.device or x.dtype != (torch.int64 if below else first.dtype):
+            shape = x.shape
+            if len(shape) != len(letters):
                 return False
-        return first is not None and (first.is_floating_point() or first.is_complex())
+            sizes += shape
+            if device is None:
+                device, dtype = x.device, x.dtype
+            elif x.device != device:
+                return False
+            if x.dtype is not (torch.int64 if below else dtype):
+                return False
+        for place, twin in self.twins:
+            if sizes[place] != sizes[twin]:
+                return False
+        return dtype is not None and (dtype.is_floating_point or dtype.is_complex)
 
     def shapes(self, args: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """The shape of each result."""

@@ -37,7 +37,7 @@ Vjp = Callable[..., tuple[Tensor | None, ...]]
 
 _KERNELS: dict[str, Kernel[Any, Any]] = {}
 _LIBRARY = torch.library.Library("tensornet", "FRAGMENT")
-_PLAIN = (Tensor, torch.nn.Parameter, int)
+_TENSORS = frozenset((Tensor, torch.nn.Parameter))
 _forced: str | None = None
 
 
@@ -105,7 +105,8 @@ class Kernel(Generic[P, R]):
         self.cases: dict[str, Mapping[str, int]] = {}
         self.offers = {"reference": Offer("any", f"{reference.__module__}:{self.name}", ())}
         self._signature = inspect.signature(reference)
-        self._chosen: dict[tuple[str, torch.dtype, str | None], Run] = {}
+        self._chosen: dict[tuple[torch.device, torch.dtype, str | None], Run] = {}
+        self._recorded: Callable[..., Any] | None = None
         if self.name in _KERNELS:
             raise RuntimeError(
                 f"kernel `{self.name}` is already defined. Was its module imported under two names?"
@@ -205,6 +206,13 @@ class Kernel(Generic[P, R]):
             inputs = [next(saved) if x is None else x for x in ctx.plain]
             return function(ctx.needs_input_grad, g if several else g[0], *inputs)
 
+        def forward(ctx: Any, *args: Any) -> Any:
+            keep(ctx, args, None)
+            return self._run(*args)
+
+        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        recorded: Any = type(self.name, (torch.autograd.Function,), parts)
+        self._recorded = recorded.apply
         torch.library.register_autograd(
             f"tensornet::{self.name}", backward, setup_context=keep, lib=_LIBRARY
         )
@@ -234,19 +242,40 @@ class Kernel(Generic[P, R]):
             forward = forward_ad._current_level >= 0
             if forward or torch._C._functorch.peek_interpreter_stack() is not None:
                 return self.reference(*args, **kwargs)  # these see through torch only
-            if _plain(args):
-                return self._run(*args)
+            run = self._direct(args)
+            if run is not None:
+                return run(*args)  # type: ignore[no-any-return]
         return self.operator(*args)  # type: ignore[no-any-return]
 
+    def _direct(self, args: tuple[Any, ...]) -> Run | None:
+        """What to call instead of torch's dispatcher, which takes some 20 us, with autograd 80.
+
+        None where others than autograd watch: tensors of other classes, and modes, as in tracing.
+        """
+        if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+            return None
+        needed = False
+        for a in args:
+            if type(a) in _TENSORS:
+                needed = needed or a.requires_grad
+            elif type(a) is not int:
+                return None
+        return self._recorded if needed and torch.is_grad_enabled() else self._run
+
     def _run(self, *args: Any) -> R:
-        x = _first(args)
-        if any(isinstance(a, Tensor) and a.numel() == 0 for a in args):
-            return self._made(x.new_zeros, args)  # an empty sum
-        key = (x.device.type, x.dtype, _forced)
+        first, done = None, []
+        for a in args:
+            if isinstance(a, Tensor):
+                if a.numel() == 0:
+                    return self._made(_first(args).new_zeros, args)  # an empty sum
+                a = (a.resolve_neg() if a.is_neg() else a).contiguous()
+                first = a if first is None else first
+            done.append(a)
+        assert first is not None
+        key = (first.device, first.dtype, _forced)
         run = self._chosen.get(key)
         if run is None:
-            run = self._chosen[key] = self._load(*key[:2])
-        done = (a.resolve_neg().contiguous() if isinstance(a, Tensor) else a for a in args)
+            run = self._chosen[key] = self._load(first.device.type, first.dtype)
         return run(*done)  # type: ignore[no-any-return]
 
     def _made(self, make: Callable[[tuple[Any, ...]], Tensor], args: tuple[Any, ...]) -> R:
@@ -356,21 +385,6 @@ def table() -> str:
             words = ", ".join(f"{dtype} {name}" for dtype, name in said.items())
             lines.append(f"{k.name:<20} {device:<5} {words}")
     return "\n".join(lines)
-
-
-def _plain(args: tuple[Any, ...]) -> bool:
-    """Whether nobody watches the call, so that torch's dispatcher, some 20 us, has nothing to do.
-
-    Watchers are autograd, tensors of other classes and modes, as in tracing.
-    """
-    return (
-        not (
-            torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
-        )
-        and all(type(a) in _PLAIN for a in args)
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._len_torch_function_stack() == 0
-    )
 
 
 def _first(args: tuple[Any, ...]) -> Tensor:

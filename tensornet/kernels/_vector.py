@@ -5,7 +5,7 @@ module where kernels are compiled, not before: it needs Numba.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -54,7 +54,7 @@ _arithmetic(operator.mul, lambda b, x, y: b.fmul(x, y, flags=FMA))
 _arithmetic(operator.truediv, lambda b, x, y: b.fdiv(x, y))
 
 
-class _Code:
+class Code:
     """What an emitter needs: the builder, vectors of the right kind, places in arrays."""
 
     def __init__(self, context: Any, b: Any, signature: Any, args: Any) -> None:
@@ -92,7 +92,7 @@ def load(typing: Any, x: Any, place: Any) -> Any:
     """The numbers of an array from a place on."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         return c.simd.load(c.data(0), c.args[1])
 
     return _vector(x)(x, types.intp), code
@@ -103,7 +103,7 @@ def store(typing: Any, value: Any, x: Any, place: Any) -> Any:
     """Write to an array from a place on."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         c.simd.store(c.args[0], c.data(1), c.args[2])
         return c.context.get_dummy_value()
 
@@ -115,7 +115,7 @@ def every(typing: Any, x: Any, place: Any) -> Any:
     """One number of an array in every lane."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         return c.simd.every(c.data(0), c.args[1])
 
     return _vector(x)(x, types.intp), code
@@ -126,7 +126,7 @@ def fill(typing: Any, like: Any, value: Any) -> Any:
     """A number in every lane of a vector like the numbers of an array."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         number = c.context.cast(c.b, c.args[1], value, like.dtype)
         empty = ir.Constant(c.simd.type, ir.Undefined)
         one = c.b.insert_element(empty, number, _INT32(0))
@@ -142,7 +142,7 @@ def line_start(typing: Any, x: Any) -> Any:
     """The first place of an array that stands at the start of a cache line."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         b, kind = c.b, ir.IntType(64)
         address = b.ptrtoint(c.data(0), kind)
         return b.udiv(b.and_(b.neg(address), kind(BYTES - 1)), kind(c.simd.size))
@@ -150,63 +150,12 @@ def line_start(typing: Any, x: Any) -> Any:
     return types.intp(x), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def root(typing: Any, x: Any) -> Any:
-    """Square roots."""
-    return x(x), lambda *emit: _Code(*emit).call("sqrt", emit[3][0])
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def absolute(typing: Any, x: Any) -> Any:
-    """Absolute values."""
-    return x(x), lambda *emit: _Code(*emit).call("fabs", emit[3][0])
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def larger(typing: Any, x: Any, y: Any) -> Any:
-    """The larger of two; y where they cannot be compared."""
-
-    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        return b.select(b.fcmp_ordered(">", *args), *args)
-
-    return x(x, y), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def where_zero(typing: Any, x: Any, y: Any, z: Any) -> Any:
-    """Y where x is zero, elsewhere z."""
-
-    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        zero = ir.Constant(args[0].type, None)
-        return b.select(b.fcmp_ordered("==", args[0], zero), args[1], args[2])
-
-    return y(x, y, z), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def ordinary(typing: Any, x: Any) -> Any:
-    """Whether all are from 1e-30 to 1e30."""
-
-    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        low, high = (
-            ir.Constant(
-                args[0].type, [ir.Constant(args[0].type.element, limit)] * args[0].type.count
-            )
-            for limit in (1e-30, 1e30)
-        )
-        inside = b.and_(b.fcmp_ordered(">=", args[0], low), b.fcmp_ordered("<=", args[0], high))
-        bits = ir.IntType(args[0].type.count)
-        return b.icmp_signed("==", b.bitcast(inside, bits), bits(-1))
-
-    return types.boolean(x), code
-
-
 def _third(which: int) -> Any:
     """A load of every third number, from the number `which` on."""
 
     def third(typing: Any, x: Any, place: Any) -> Any:
         def code(*emit: Any) -> Any:
-            c = _Code(*emit)
+            c = Code(*emit)
             n = c.simd.lanes
             parts = [c.simd.load(c.data(0), c.args[1], v) for v in range(3)]
             at = [3 * lane + which for lane in range(n)]
@@ -227,7 +176,7 @@ def store_threes(typing: Any, x: Any, y: Any, z: Any, out: Any, place: Any) -> A
     """Write x, y and z in turns."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         n = c.simd.lanes
         for v in range(3):
             at = [divmod(n * v + lane, 3) for lane in range(n)]
@@ -240,17 +189,29 @@ def store_threes(typing: Any, x: Any, y: Any, z: Any, out: Any, place: Any) -> A
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store_fours(typing: Any, w: Any, x: Any, y: Any, z: Any, out: Any, place: Any) -> Any:
+    """Write w, x, y and z in turns."""
+
+    def code(*emit: Any) -> Any:
+        c = Code(*emit)
+        _zip_four(c, c.args[:4], c.data(4), c.args[5])
+        return c.context.get_dummy_value()
+
+    return types.void(w, x, y, z, out, types.intp), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def lanes_of(typing: Any, x: Any) -> Any:
     """How many numbers of an array a vector holds, known when compiled."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         return c.context.get_value_type(types.intp)(c.simd.lanes)
 
     return types.intp(x), code
 
 
-def _turn(c: _Code, x: Any, start: Any, step: Any, out: Any, out_start: Any, out_step: Any) -> None:
+def _turn(c: Code, x: Any, start: Any, step: Any, out: Any, out_start: Any, out_step: Any) -> None:
     """As many vectors as lanes, a step apart, turned over; written in ascending order."""
     b, n = c.b, c.simd.lanes
 
@@ -272,30 +233,40 @@ def _turn(c: _Code, x: Any, start: Any, step: Any, out: Any, out_start: Any, out
 
 
 def _turn_columns(
-    c: _Code, m: Any, x: tuple[Any, Any, Any, Any], out: tuple[Any, Any, Any, Any]
+    c: Code, m: Any, x: tuple[Any, Any, Any, Any, Any], out: tuple[Any, Any, Any, Any, Any]
 ) -> None:
-    """All m columns, in blocks of lanes, of which the last overlaps; arrays, starts and steps."""
+    """All m columns: in blocks of lanes, of which the last overlaps, or one number by number.
+
+    Of both an array, its start, and the steps to the next row of a block, to the next column of
+    the whole, and along the whole.
+    """
     b, n = c.b, m.type(c.simd.lanes)
-    blocks = b.sdiv(b.add(m, b.sub(n, m.type(1))), n)
+    blocks = b.sdiv(b.add(m, b.sub(n, m.type(2))), n)
     with cgutils.for_range(b, blocks) as loop:
         at, last = b.mul(loop.index, n), b.sub(m, n)
         at = b.select(b.icmp_signed("<", at, last), at, last)
-        places = [(a, b.add(start, b.mul(at, ahead)), by) for a, start, by, ahead in (x, out)]
+        places = [(a, b.add(start, b.mul(at, ahead)), by) for a, start, by, ahead, _ in (x, out)]
         _turn(c, *places[0], *places[1])
+    with b.if_then(b.icmp_signed("==", b.srem(m, n), m.type(1))):
+        at = b.sub(m, m.type(1))
+        ends = [(a, b.add(start, b.mul(at, ahead)), by) for a, start, _, ahead, by in (x, out)]
+        _copy(c, *ends[0][:2], *ends[1][:2], n, ends[0][2], ends[1][2])
 
 
-def _copy(c: _Code, x: Any, start: Any, out: Any, out_start: Any, n: Any) -> None:
+def _copy(
+    c: Code, x: Any, start: Any, out: Any, out_start: Any, n: Any, step: Any, out_step: Any
+) -> None:
     """Numbers one by one."""
     b, kind = c.b, c.simd.scalar
     with cgutils.for_range(b, n) as loop:
-        number = b.load(b.gep(x, [b.add(start, loop.index)], source_etype=kind))
-        b.store(number, b.gep(out, [b.add(out_start, loop.index)], source_etype=kind))
+        place, out_place = (b.mul(loop.index, by) for by in (step, out_step))
+        number = b.load(b.gep(x, [b.add(start, place)], source_etype=kind))
+        b.store(number, b.gep(out, [b.add(out_start, out_place)], source_etype=kind))
 
 
-def _zip_four(c: _Code, x: Any, start: Any, out: Any, place: Any) -> None:
+def _zip_four(c: Code, rows: Sequence[Any], out: Any, place: Any) -> None:
     """Four vectors, lanes one after the other: the first of each, the second of each."""
     n = c.simd.lanes
-    rows = [c.simd.load(x, start, v) for v in range(4)]
     low = [lane // 2 + n * (lane % 2) for lane in range(n)]
     high = [lane + n // 2 for lane in low]
     even, odd = ([c.mix(rows[k], rows[k + 2], z) for z in (low, high)] for k in (0, 1))
@@ -314,18 +285,18 @@ def rows_in(
     """
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         _, start, m, more, _, base, _ = c.args
         x, scratch, rest, n = c.data(0), c.data(4), c.data(6), m.type(c.simd.lanes)
         one, zero = m.type(1), m.type(0)
         with c.b.if_else(c.b.icmp_signed(">=", m, n)) as (wide, narrow):
             with wide:
-                _turn_columns(c, m, (x, start, m, one), (scratch, base, n, n))
+                _turn_columns(c, m, (x, start, m, one, m), (scratch, base, n, n, one))
             with narrow, c.b.if_else(more) as (inside, last):
                 with inside:
                     _turn(c, x, start, m, scratch, base, n)
                 with last:
-                    _copy(c, x, start, rest, zero, c.b.mul(m, n))
+                    _copy(c, x, start, rest, zero, c.b.mul(m, n), one, one)
                     _turn(c, rest, zero, m, scratch, base, n)
         return c.context.get_dummy_value()
 
@@ -343,22 +314,22 @@ def rows_out(
     """
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         b, (_, base, _, start, m, more, _) = c.b, c.args
         scratch, out, rest, n = c.data(0), c.data(2), c.data(6), m.type(c.simd.lanes)
         one, zero = m.type(1), m.type(0)
         with b.if_else(b.icmp_signed(">=", m, n)) as (wide, narrow):
             with wide:
-                _turn_columns(c, m, (scratch, base, n, n), (out, start, m, one))
+                _turn_columns(c, m, (scratch, base, n, n, one), (out, start, m, one, m))
             with narrow, b.if_else(b.icmp_signed("==", m, m.type(4))) as (four, few):
                 with four:
-                    _zip_four(c, scratch, base, out, start)
+                    _zip_four(c, [c.simd.load(scratch, base, v) for v in range(4)], out, start)
                 with few, b.if_else(more) as (inside, last):
                     with inside:
                         _turn(c, scratch, base, n, out, start, m)
                     with last:
                         _turn(c, scratch, base, n, rest, zero, m)
-                        _copy(c, rest, zero, out, start, b.mul(m, n))
+                        _copy(c, rest, zero, out, start, b.mul(m, n), one, one)
         return c.context.get_dummy_value()
 
     n = types.intp
@@ -370,7 +341,7 @@ def soon_written(typing: Any, x: Any, first: Any, last: Any) -> Any:
     """Ask for the cache lines of places that are written soon."""
 
     def code(*emit: Any) -> Any:
-        c = _Code(*emit)
+        c = Code(*emit)
         b, byte, (_, first, last) = c.b, ir.IntType(8).as_pointer(), c.args
         kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
         function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)

@@ -73,17 +73,18 @@ def spherical_harmonics(
         >>> spherical_harmonics(torch.tensor([0.0, 2.0, 0.0]), 1).abs()
         tensor([1.0000, 0.0000, 1.7321, 0.0000])
     """
-    _check.shapes("spherical_harmonics", vectors=(vectors, "... 3"))
-    _check.at_least("spherical_harmonics", 0, l_max=l_max)
+    if not isinstance(vectors, Tensor) or vectors.shape[-1:] != (3,):
+        _check.shapes("spherical_harmonics", vectors=(vectors, "... 3"))
+    if type(l_max) is not int or l_max < 0:
+        _check.at_least("spherical_harmonics", 0, l_max=l_max)
     if normalization not in _SQUARED_NORM:
         raise ValueError(
             "`spherical_harmonics(normalization=...)` must be one of "
             f"{', '.join(_SQUARED_NORM)}. Got {normalization!r}."
         )
-    if vectors.ndim == 2:
-        Y = harmonics(vectors, dim(l_max))
-    else:
-        Y = harmonics(vectors.reshape(-1, 3), dim(l_max))
+    flat = vectors if vectors.ndim == 2 else vectors.reshape(-1, 3)
+    Y = harmonics(flat, dim(l_max))
+    if flat is not vectors:
         Y = Y.reshape(*vectors.shape[:-1], dim(l_max))
     if normalization == "component":
         return Y

@@ -149,3 +149,49 @@ def test_forward_mode_is_not_dropped() -> None:
     want = torch.autograd.functional.jacobian(lambda y: chebyshev_rows(y, c).sum(0), x)
     assert slope is not None
     assert torch.allclose(slope, want.T, rtol=1e-12)
+
+
+def test_what_autograd_records_is_what_the_operator_records() -> None:
+    x, c, v = (
+        torch.rand(5, requires_grad=True),
+        torch.randn(4, 3, requires_grad=True),
+        torch.ones(5),
+    )
+
+    def found(call: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
+        (slope,) = torch.autograd.grad(call(x, c).sin().sum(), x, create_graph=True)
+        return [slope, *torch.autograd.grad((slope * v).sum(), (x, c))]
+
+    assert type(chebyshev_rows(x, c).grad_fn).__name__ == "chebyshev_rowsBackward"
+    for a, b in zip(found(chebyshev_rows), found(chebyshev_rows.operator), strict=True):
+        assert torch.equal(a, b)
+    with torch.no_grad():
+        assert not chebyshev_rows(x, c).requires_grad
+    assert chebyshev_rows(x.detach(), c).requires_grad
+
+
+def test_recorded_calls_under_checkpoints_and_batched_gradients() -> None:
+    x, c = torch.rand(3, requires_grad=True), torch.randn(4, 2)
+    want = torch.autograd.functional.jacobian(lambda y: chebyshev_rows(y, c), x)
+    again = torch.utils.checkpoint.checkpoint(chebyshev_rows, x, c, use_reentrant=False)
+    (slope,) = torch.autograd.grad(again.sum(), x)
+    assert torch.allclose(slope, want.sum((0, 1)), rtol=1e-12)
+    eye = torch.eye(6).view(6, 3, 2)
+    (rows,) = torch.autograd.grad(chebyshev_rows(x, c), x, eye, is_grads_batched=True)
+    assert torch.allclose(rows.view(3, 2, 3), want, rtol=1e-12)
+
+
+def test_inputs_that_change_before_the_backward_pass_are_refused() -> None:
+    x, c = torch.rand(3, requires_grad=True), torch.randn(4, 2)
+    rows = chebyshev_rows(x, c)
+    c += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        rows.sum().backward()
+
+
+def test_a_flag_is_no_whole_number() -> None:
+    x, v = torch.rand(3), torch.rand(3, 2)
+    with pytest.raises(TypeError, match=r"`chebyshev_moments\(m=...\)` must be a whole number"):
+        chebyshev_moments(x, v, True)
+    with pytest.raises(ValueError, match=r"`chebyshev_rows\(coefficients=...\)` must have shape"):
+        chebyshev_rows(x, torch.rand(4))

@@ -15,23 +15,27 @@ from torch import Tensor
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels._vector import (
-    absolute,
     every,
     fill,
     lanes_of,
-    larger,
     line_start,
     load,
     load_first,
     load_second,
     load_third,
-    ordinary,
-    root,
     rows_in,
     rows_out,
     soon_written,
     store,
+    store_fours,
     store_threes,
+)
+from tensornet.kernels.harmonics.lengths import (
+    absolute,
+    larger,
+    ordinary,
+    over_root,
+    root,
     where_zero,
 )
 from tensornet.kernels.harmonics.tables import n_degrees, recursion, three
@@ -46,7 +50,7 @@ def _unit(x, y, z):  # type: ignore[no-untyped-def]  # Numba infers them
     shrink = one
     squared = x * x + y * y + z * z
     if ordinary(squared):
-        inverse = one / root(squared)
+        inverse = over_root(squared)
     else:  # lengths that overflow when squared, or vanish, or are not numbers
         size = larger(absolute(x), larger(absolute(y), absolute(z)))
         shrink = one / where_zero(size, one, size)
@@ -60,9 +64,17 @@ def _unit(x, y, z):  # type: ignore[no-untyped-def]  # Numba infers them
 def _values(first, up, down, v, out, n_l, m, start, stop):  # type: ignore[no-untyped-def]
     """Rows of the edges from start to stop, and of some before them to fill a vector."""
     lanes = lanes_of(v)
+    zero, one, side = fill(v, 0.0), fill(v, 1.0), fill(v, 3**0.5)
+    if n_l == 2:  # nothing to add up: all stays in registers
+        for begin in range(start, stop, lanes):
+            e = min(begin, stop - lanes)
+            soon_written(out, (e + 2 * lanes) * m, min(e + 3 * lanes, stop) * m)
+            x, y, z, _ = _unit(load_first(v, 3 * e), load_second(v, 3 * e), load_third(v, 3 * e))
+            store_fours(one + zero * x, side * x, side * y, side * z, out, e * m)
+        return
     scratch = np.empty((max(m, lanes) + 1) * lanes, v.dtype)
     rest = np.empty(2 * lanes * lanes, v.dtype)
-    base, zero, one = line_start(scratch), fill(v, 0.0), fill(v, 1.0)
+    base = line_start(scratch)
     for begin in range(start, stop, lanes):
         e = min(begin, stop - lanes)
         soon_written(out, (e + lanes) * m, min(e + 2 * lanes, stop) * m)
@@ -200,9 +212,9 @@ def _table(n_l: int, dtype: torch.dtype) -> tuple[Any, ...]:
 
 def _run(function: Any, n_l: int, *tensors: Tensor) -> None:
     """In threads, edges by the vector; the last edges are done twice if they do not fill one."""
-    n, m, flat = len(tensors[0]), n_l * n_l, [a.reshape(-1) for a in _bridge.arrays(*tensors)]
-    fixed = *_table(n_l, tensors[0].dtype), *flat, n_l, m
-    if n * m < 2 * _GRAIN:
+    n, m, x = tensors[0].shape[0], n_l * n_l, tensors[0]
+    fixed = *_table(n_l, x.dtype), *_bridge.arrays(*tensors), n_l, m
+    if n * m < 2 * _GRAIN or torch.get_num_threads() == 1:
         function(*fixed, 0, n)
     else:
         grain = 16 * -(-_GRAIN // (16 * m))
@@ -212,9 +224,9 @@ def _run(function: Any, n_l: int, *tensors: Tensor) -> None:
 def values(vectors: Tensor, m: int) -> Tensor:
     """`harmonics`, a vector of edges at a time."""
     three("harmonics", vectors=vectors)
-    n, n_l = len(vectors), n_degrees(m)
+    n, n_l = vectors.shape[0], n_degrees(m)
     v = _filled(n, vectors)
-    out = v.new_empty(len(v), n_l * n_l)
+    out = v.new_empty(v.shape[0], n_l * n_l)
     if m:
         _run(_values, n_l, v, out)
     return _cut(out, n, m)
@@ -223,7 +235,7 @@ def values(vectors: Tensor, m: int) -> Tensor:
 def gradient(vectors: Tensor, g: Tensor) -> Tensor:
     """`harmonics_gradient`, a vector of edges at a time."""
     three("harmonics_gradient", vectors=vectors)
-    n, n_l = len(vectors), n_degrees(g.shape[1])
+    n, n_l = g.shape[0], n_degrees(g.shape[1])
     v, g = _filled(n, vectors), _filled(n, g, n_l * n_l)
     out = torch.empty_like(v)
     _run(_gradient, n_l, v, g, out)
@@ -242,8 +254,10 @@ def curvature(vectors: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 def _filled(n: int, x: Tensor, m: int = 3) -> Tensor:
     """With rows of zeros where there are fewer than lanes, and numbers for all of a degree."""
-    rows, columns = max(0, BYTES // x.itemsize - n), m - x.shape[1]
-    return torch.nn.functional.pad(x, (0, columns, 0, rows)) if rows or columns else x
+    rows, columns = BYTES // x.itemsize - n, m - x.shape[1]
+    if rows <= 0 and not columns:
+        return x
+    return torch.nn.functional.pad(x, (0, columns, 0, max(0, rows)))
 
 
 def _cut(x: Tensor, n: int, m: int) -> Tensor:
