@@ -75,6 +75,26 @@ def train(
 
 
 @app.command()
+def prepare(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win, as data.cache=folder."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache.")] = False,
+) -> None:
+    """Read the data of a recipe once and keep them, in data.cache, for reading from disk."""
+    _show_log()
+    with _errors():
+        import tensornet.train as room
+
+        cache = room.prepare_cache(room.load_recipe(recipe, settings or ()), overwrite=overwrite)
+    for name, data in cache.splits.items():
+        _say(f"{name}: {len(data)} structures, {data.n_atoms} atoms, {data.total_edges} edges")
+    _say(cache.references.message)
+
+
+@app.command()
 def evaluate(
     model: Annotated[
         Path, typer.Argument(help="Model file, or folder of a committee.", show_default=False)

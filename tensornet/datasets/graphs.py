@@ -1,6 +1,6 @@
 """Structures with labels as graphs, ready for training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +31,8 @@ class GraphDataset(Dataset[Data]):
         frames: Structures with labels.
         cutoff: Largest length of an edge, Å.
         references: Reference energies, or energies by atomic number, eV.
+        weights: Weight in the loss by name of the group; 1 where there is none. If a structure
+            has a weight that is not 1, all graphs have a ``weight (1,)``.
 
     Raises:
         ValueError: If a structure has no graph (see `tensornet.atoms.graph`), or an element has
@@ -49,18 +51,25 @@ class GraphDataset(Dataset[Data]):
         frames: Frames,
         cutoff: float,
         references: ReferenceEnergies | Mapping[int, float],
+        *,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         values = references.values if isinstance(references, ReferenceEnergies) else references
         self.cutoff = float(cutoff)
-        groups = [_group(atoms) for atoms in frames.structures]
+        groups = [group_of(atoms) for atoms in frames.structures]
         grouped = any(group is not None for group in groups)
+        weighted = bool(weights) or any(one.weight != 1 for one in frames.labels)
         self._graphs: list[Data] = []
         for k, (atoms, labels) in enumerate(zip(frames.structures, frames.labels, strict=True)):
             try:
                 data = graph(atoms, cutoff)
             except ValueError as error:
                 raise ValueError(f"No graph for {frames.names[k]}: {error}") from None
-            _label(data, labels, _reference(atoms, values, frames.names[k]))
+            reference = reference_of(atoms.numbers.tolist(), values, frames.names[k])
+            _label(data, labels, reference)
+            if weighted:
+                weight = labels.weight * (weights or {}).get(groups[k] or "", 1.0)
+                data.weight = torch.tensor([weight], dtype=torch.float64)
             if grouped:
                 data.group = groups[k] or ""
             self._graphs.append(data)
@@ -97,17 +106,30 @@ def _label(data: Data, labels: Labels, reference: float) -> None:
         )
 
 
-def _reference(atoms: "ase.Atoms", values: Mapping[int, float], where: str) -> float:
-    for k, z in enumerate(atoms.numbers.tolist()):
+def reference_of(numbers: Sequence[int], values: Mapping[int, float], where: str) -> float:
+    """Add up the reference energies of the atoms of a structure, eV.
+
+    Args:
+        numbers: Atomic numbers.
+        values: Reference energies by atomic number.
+        where: Name of the structure, for messages.
+
+    Raises:
+        ValueError: If an element has none.
+    """
+    for z in numbers:
         if z not in values:
+            from ase.data import chemical_symbols
+
             raise ValueError(
                 "`GraphDataset(references=...)` must have every element in the data. Got none for "
-                f"{atoms.symbols[k]}, which is in {where}. (Was it in the training data?)"
+                f"{chemical_symbols[z]}, which is in {where}. (Was it in the training data?)"
             )
-    return float(sum(values[z] for z in atoms.numbers.tolist()))
+    return float(sum(values[z] for z in numbers))
 
 
-def _group(atoms: "ase.Atoms") -> str | None:
+def group_of(atoms: "ase.Atoms") -> str | None:
+    """Give the ``config_type`` or ``group`` of a structure, if it has one."""
     for key in GROUP_KEYS:
         if key in atoms.info:
             return str(atoms.info[key])

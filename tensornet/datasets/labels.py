@@ -25,6 +25,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "stress": tuple(p + "stress" for p in PREFIXES),
     "virial": tuple(p + name for p in PREFIXES for name in ("virial", "virials")),
 }
+WEIGHT = "config_weight"  # in ``info``
 PLACES = ("calculator", "info", "arrays")
 SAME = {"energy": 1e-4, "forces": 1e-4, "stress": 1e-5}  # in the unit of the label
 FROM_VIRIAL = " (-virial/volume)"
@@ -65,6 +66,7 @@ class Labels:
         stress: Stress ``(3, 3)``, eV/Å³, positive under tension.
         source: For each label that is there, the place and key it was taken from.
         notes: What the reader should know: names that were passed over, conversions made.
+        weight: What errors of the structure are multiplied by in a loss; from ``config_weight``.
     """
 
     energy: float | None = None
@@ -72,6 +74,7 @@ class Labels:
     stress: Array | None = None
     source: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    weight: float = 1.0
 
 
 class Hit(NamedTuple):
@@ -135,8 +138,21 @@ def extract(
         forces=found.get("forces"),
         stress=found.get("stress"),
         source=source,
+        weight=_weight(atoms, where, notes),
         notes=tuple(notes),
     )
+
+
+def _weight(atoms: "ase.Atoms", where: str, notes: list[str]) -> float:
+    if WEIGHT not in atoms.info:
+        return 1.0
+    value = float(_number(atoms.info[WEIGHT], (), WEIGHT, f"info {WEIGHT}", where))
+    if not 0 <= value < np.inf:
+        raise LabelError(
+            f"The {WEIGHT} of {where} must be a finite number, not negative. Got {value}."
+        )
+    notes.append(f"errors are weighted by info {WEIGHT}")
+    return value
 
 
 def search(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensornet._typing import AnyPath
 from tensornet.datasets.labels import LABELS, LabelError, LabelKeys, Labels, extract, search
@@ -56,6 +57,37 @@ class Frames:
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers in the structures, sorted."""
         return tuple(sorted({int(z) for atoms in self.structures for z in set(atoms.numbers)}))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms in all structures."""
+        return sum(map(len, self.structures))
+
+    @property
+    def n_labels(self) -> dict[str, int]:
+        """How many structures have each label, and under ``periodic`` could have a stress."""
+        counts = {k: sum(getattr(one, k) is not None for one in self.labels) for k in LABELS}
+        return {**counts, "periodic": sum(bool(atoms.pbc.all()) for atoms in self.structures)}
+
+    def compositions(
+        self, elements: tuple[int, ...]
+    ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Give what energies are of.
+
+        Args:
+            elements: Atomic numbers.
+
+        Yields:
+            In parts, how many atoms of each element a structure has (s, k), and its energy (s,),
+            eV, for the structures with an energy.
+        """
+        pairs = [
+            ([(atoms.numbers == z).sum() for z in elements], one.energy)
+            for atoms, one in zip(self.structures, self.labels, strict=True)
+            if one.energy is not None
+        ]
+        if pairs:
+            yield np.array([n for n, _ in pairs], float), np.array([e for _, e in pairs])
 
     def subset(self, indices: Iterable[int]) -> "Frames":
         """Take some of the structures; isolated atoms stay."""

@@ -1,14 +1,38 @@
 """Reference energies: what the atoms of a structure would have without each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensornet.datasets.read import Frames
+from tensornet.datasets.regression import LeastSquares
 
 METHODS = ("auto", "isolated", "fit", "none")
+
+
+class HasEnergies(Protocol):
+    """Structures with energies, in memory or on disk."""
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers."""
+
+    @property
+    def isolated(self) -> Mapping[int, float]:
+        """Energies of isolated atoms, eV."""
+
+    @property
+    def n_labels(self) -> Mapping[str, int]:
+        """How many structures have each label."""
+
+    def __len__(self) -> int: ...
+
+    def compositions(
+        self, elements: tuple[int, ...]
+    ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Give counts of elements and energies, in parts."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +53,7 @@ class ReferenceEnergies:
 
 
 def reference_energies(
-    frames: Frames,
+    frames: HasEnergies,
     how: str | Mapping[str, float] = "auto",
 ) -> ReferenceEnergies:
     r"""Choose the reference energy of each element.
@@ -44,7 +68,8 @@ def reference_energies(
     such compositions are right, and single values have no meaning.
 
     Args:
-        frames: Structures with energies, for instance those of the training set.
+        frames: Structures with energies, for instance those of the training set: `Frames`, or
+            a `ShardDataset`.
         how: ``isolated`` takes the isolated atoms in the data; ``fit`` is least squares;
             ``auto`` takes isolated atoms when every element has one and fits otherwise;
             ``none`` is zero; a mapping from symbol to eV gives the values.
@@ -76,7 +101,7 @@ def reference_energies(
             )
         values = {z: frames.isolated[z] for z in frames.elements}
         return _finish(frames, values, "isolated", None, "from the isolated atoms in the data")
-    has_energy = any(one.energy is not None for one in frames.labels)
+    has_energy = frames.n_labels["energy"] > 0
     if how == "none" or (how == "auto" and not has_energy):
         why = "no energy labels" if how == "auto" else "as asked"
         zeros = dict.fromkeys(frames.elements, 0.0)
@@ -84,7 +109,7 @@ def reference_energies(
     return _fit(frames)
 
 
-def _given(frames: Frames, how: Mapping[str, float]) -> ReferenceEnergies:
+def _given(frames: HasEnergies, how: Mapping[str, float]) -> ReferenceEnergies:
     from ase.data import atomic_numbers
 
     values = {}
@@ -111,19 +136,23 @@ def _given(frames: Frames, how: Mapping[str, float]) -> ReferenceEnergies:
     return _finish(frames, values, "given", None, "as given")
 
 
-def _fit(frames: Frames) -> ReferenceEnergies:
+def _fit(frames: HasEnergies) -> ReferenceEnergies:
     elements = frames.elements
-    counts, energies = _system(frames, elements)
-    if not len(energies):
+    fit = LeastSquares(len(elements))
+    present = np.zeros(len(elements), dtype=bool)
+    for counts, energies in frames.compositions(elements):
+        n_atoms = counts.sum(axis=1)
+        fit.add(counts / n_atoms[:, None], energies / n_atoms)
+        present |= counts.any(axis=0)
+    if not fit.n_rows:
         raise ValueError(
             "`reference_energies(how='fit')` must have structures with energies to fit to. Got "
             f"{len(frames)} structures, none with an energy. (Choose how='none', or give values.)"
         )
-    n_atoms = counts.sum(axis=1)
-    solution, _, rank, _ = np.linalg.lstsq(counts / n_atoms[:, None], energies / n_atoms)
-    absent = [z for z, column in zip(elements, counts.T, strict=True) if not column.any()]
+    solution, rank = fit.solve()
+    absent = [z for z, there in zip(elements, present, strict=True) if not there]
     values = dict(zip(elements, solution.tolist(), strict=True))
-    how = f"by least squares over {len(energies)} energies, rank {rank} of {len(elements)}"
+    how = f"by least squares over {fit.n_rows} energies, rank {rank} of {len(elements)}"
     if rank < len(elements):
         how += (
             f" (the compositions determine {rank} of {len(elements)} values: this is the solution "
@@ -131,36 +160,29 @@ def _fit(frames: Frames) -> ReferenceEnergies:
         )
     if absent:
         how += f" (no energy has {_names(absent)}: zero)"
-    return _finish(frames, values, "fit", int(rank), how)
-
-
-def _system(
-    frames: Frames,
-    elements: tuple[int, ...],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (s, k), (s,)
-    pairs = [
-        (atoms.numbers, one.energy)
-        for atoms, one in zip(frames.structures, frames.labels, strict=True)
-        if one.energy is not None
-    ]
-    counts = np.array([[(numbers == z).sum() for z in elements] for numbers, _ in pairs])
-    energies = np.array([energy for _, energy in pairs], dtype=np.float64)
-    return counts.reshape(len(pairs), len(elements)).astype(np.float64), energies
+    return _finish(frames, values, "fit", rank, how)
 
 
 def _finish(
-    frames: Frames, values: dict[int, float], method: str, rank: int | None, how: str
+    frames: HasEnergies, values: dict[int, float], method: str, rank: int | None, how: str
 ) -> ReferenceEnergies:
     from ase.data import chemical_symbols
 
     listed = ", ".join(f"{chemical_symbols[z]} {value:.6f}" for z, value in values.items())
     message = f"Reference energies, {how}: {listed} eV."
-    counts, energies = _system(frames, tuple(values))
-    if len(energies):
-        rest = (energies - counts @ np.array(list(values.values()))) / counts.sum(axis=1)
+    n, mean, squares = 0, 0.0, 0.0  # of what remains; squares are those of the deviations
+    reference = np.array(list(values.values()))
+    for counts, energies in frames.compositions(tuple(values)):
+        rest = (energies - counts @ reference) / counts.sum(axis=1)
+        step = rest.mean() - mean
+        share = len(rest) / (n + len(rest))
+        squares += ((rest - rest.mean()) ** 2).sum() + step**2 * n * share
+        mean, n = mean + share * step, n + len(rest)
+    if n:
+        variance = squares / n
         message += (
-            f" What remains has an RMSE of {1e3 * np.sqrt((rest**2).mean()):.3f} meV/atom "
-            f"(mean {1e3 * rest.mean():.3f}, standard deviation {1e3 * rest.std():.3f})."
+            f" What remains has an RMSE of {1e3 * np.sqrt(variance + mean**2):.3f} meV/atom "
+            f"(mean {1e3 * mean:.3f}, standard deviation {1e3 * np.sqrt(variance):.3f})."
         )
     return ReferenceEnergies(values, method, rank, message)
 

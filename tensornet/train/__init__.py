@@ -1,5 +1,7 @@
 """Training: recipes, the loop on Lightning, exact resumption, errors and pictures."""
 
+from tensornet.train.cache import Cache as Cache
+from tensornet.train.cache import prepare_cache as prepare_cache
 from tensornet.train.committee import Calibration as Calibration
 from tensornet.train.committee import calibration as calibration
 from tensornet.train.committee import fit_committee as fit_committee

@@ -217,7 +217,7 @@ def _report(recipe: Recipe, out: Path, n: int) -> dict[str, Any]:
             for k in range(n)
         ]
     metrics, told = {}, {}
-    for name, graphs in prepared.graphs.items():
+    for name, graphs in prepared.to_measure().items():
         mean, said = average([predict_graphs(model, graphs) for model in models])
         metrics[name] = mean.metrics()
         told[name] = {label: c.to_dict() for label, c in said.items()}

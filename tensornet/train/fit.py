@@ -19,7 +19,7 @@ import torch
 from tensornet._typing import AnyPath
 from tensornet.models import Potential, write_atomically
 from tensornet.train import processes
-from tensornet.train.batches import Batches
+from tensornet.train.batches import Batches, Steps
 from tensornet.train.checkpoint import read_checkpoint, writing
 from tensornet.train.loss import Loss
 from tensornet.train.prepare import Prepared, input_errors, make_model, prepare
@@ -115,11 +115,15 @@ def _train(
 
     settings = recipe.training
     torch.manual_seed(settings.seed + 1_000_003 * processes.rank())
-    batches = Batches(
+    batches = Steps(
         prepared.graphs["train"],
         batch_size=settings.batch_size,
         seed=settings.seed,
+        accumulate=settings.accumulate,
+        max_edges=settings.max_edges,
+        length=settings.steps_per_epoch,
         shared=True,
+        workers=settings.workers,
     )
     loss = Loss(recipe.loss, prepared.statistics.scale)
     module = TrainingModule(model, recipe, loss=loss, batches=batches)
@@ -162,7 +166,13 @@ def _run(
     if settings.progress and processes.is_main():
         steps = len(module.batches)
         callbacks.append(ProgressReport(keeper, epochs=settings.epochs, steps_per_epoch=steps))
-    valid = Batches(prepared.graphs["valid"], batch_size=max(settings.batch_size, 16), shared=True)
+    valid = Batches(
+        prepared.graphs["valid"],
+        batch_size=max(settings.batch_size, 16),
+        max_edges=settings.max_edges,
+        keep=recipe.data.cache is None,
+        shared=True,
+    )
     with _quiet(), _interruptible(keeper):
         trainer = pl.Trainer(
             max_epochs=settings.epochs - module.epoch,
@@ -328,7 +338,7 @@ def _introduction(recipe: Recipe, prepared: Prepared, model: Potential) -> Itera
         if frames.summary and frames.summary not in told:
             told.add(frames.summary)
             yield frames.summary
-        yield f"{name}: {len(frames)} structures, {sum(map(len, frames.structures))} atoms"
+        yield f"{name}: {len(frames)} structures, {frames.n_atoms} atoms"
     yield prepared.references.message
     for name, n in prepared.copies.items():
         yield f"note: {n} of the {name} structures are also in the training data"

@@ -14,7 +14,14 @@ from tensornet.train.batches import Batches
 RIDGES = tuple(10.0**k for k in range(-10, 1))
 
 
-def fit_spread(model: Network, train: Any, valid: Any, *, batch_size: int = 16) -> str:
+def fit_spread(
+    model: Network,
+    train: Any,
+    valid: Any,
+    *,
+    batch_size: int = 16,
+    max_edges: int | None = None,
+) -> str:
     """Fit how uncertain a model's last weights are, and how large its errors are for that.
 
     The weights of the last layer h are those of a linear regression of energies per atom on h.
@@ -26,6 +33,7 @@ def fit_spread(model: Network, train: Any, valid: Any, *, batch_size: int = 16) 
         train: Graphs it was trained on, with energies.
         valid: Graphs whose errors give the size.
         batch_size: Structures evaluated at once.
+        max_edges: Largest number of edges at once.
 
     Returns:
         What was found, as a sentence; also where there are too few energies to fit anything, and
@@ -36,8 +44,8 @@ def fit_spread(model: Network, train: Any, valid: Any, *, batch_size: int = 16) 
         uncertainties in trained neural networks (2024).
     """
     model.spread.zero_()
-    known, _ = _layers(model, train, batch_size)
-    tried, errors = _layers(model, valid, batch_size)
+    known, _ = _layers(model, train, batch_size, max_edges)
+    tried, errors = _layers(model, valid, batch_size, max_edges)
     if len(known) < 2 or len(tried) < 2:
         return "energy uncertainties: too few energies to fit them"
     values, vectors = torch.linalg.eigh(known.mT @ known)
@@ -56,13 +64,15 @@ def fit_spread(model: Network, train: Any, valid: Any, *, batch_size: int = 16) 
     return f"energy uncertainties: fitted on {len(known)} structures, sized on {len(tried)}"
 
 
-def _layers(model: Network, graphs: Any, batch_size: int) -> tuple[Tensor, Tensor]:
+def _layers(
+    model: Network, graphs: Any, batch_size: int, max_edges: int | None
+) -> tuple[Tensor, Tensor]:
     """Last layers per atom and errors of energies per atom, where there is an energy."""
     before = model.training
     model.eval()
     layers, errors = [], []
     try:
-        for batch in Batches(graphs, batch_size=batch_size, keep=False):
+        for batch in Batches(graphs, batch_size=batch_size, max_edges=max_edges, keep=False):
             batch = batch.to(model.device)
             said, n_atoms = model(batch, forces=False), torch.diff(batch.ptr)
             layers.append(said["last_layer"] / n_atoms[:, None])

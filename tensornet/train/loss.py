@@ -6,7 +6,7 @@ waits for the CPU and no NaN reaches a gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ from torch_geometric.data import Data
 from tensornet.train.recipe import LossBlock
 
 TERMS = ("energy", "forces", "stress")
+# conditional_huber: from these forces on (eV/Å), the shares of delta.
+LARGE, SHARES = (100.0, 200.0, 300.0), (1.0, 0.7, 0.4, 0.1)
 
 
 def errors(
@@ -92,21 +94,36 @@ class Loss:
         return Loss(self.settings.model_copy(update={**weights, "stage_two": None}), self.scale)
 
     def sums(
-        self, errors: Mapping[str, tuple[Tensor, Tensor]]
+        self,
+        errors: Mapping[str, tuple[Tensor, Tensor]],
+        graph: Data,  # a batch of s structures with n atoms
     ) -> dict[str, tuple[Tensor, Tensor]]:  # (), ()
-        """Add up the penalties of each term.
+        """Add up the penalties of each term, times the weights of the structures.
 
         Args:
             errors: From `errors`.
+            graph: The batch they are of; with a ``weight (s,)`` if structures have weights.
 
         Returns:
             Per term the sum of the penalties and the number of labels. Sums of several batches
             may be added before `total`.
         """
-        penalty = self._penalty()
+        result = {}
+        for term, (e, known) in errors.items():
+            penalty = self._penalty(term, e / self.scale, graph)
+            if "weight" in graph:
+                w = graph.weight.to(penalty.dtype)
+                w = w[graph.batch] if term == "forces" else w
+                penalty = penalty * w.reshape(-1, *[1] * (penalty.ndim - 1))
+            result[term] = (penalty.sum(), known.sum())
+        return result
+
+    def counts(self, graphs: Sequence[Data]) -> dict[str, Tensor]:  # ()
+        """Count the labels of each term in some batches."""
+        fields = {"energy": "interaction_energy", "forces": "forces", "stress": "stress"}
         return {
-            term: (penalty(e / self.scale).sum(), known.sum())
-            for term, (e, known) in errors.items()
+            term: torch.stack([(~torch.isnan(g[fields[term]])).sum() for g in graphs]).sum()
+            for term in self.terms
         }
 
     def total(self, sums: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:  # ()
@@ -114,11 +131,25 @@ class Loss:
         parts = [self.weights[t] * s / n.clamp(min=1) for t, (s, n) in sums.items()]
         return torch.stack([part.to(torch.float64) for part in parts]).sum()
 
-    def _penalty(self) -> Callable[[Tensor], Tensor]:
-        if self.settings.kind == "mse":
-            return torch.square
-        if self.settings.kind == "mae":
-            return torch.abs
-        delta = self.settings.huber_delta
+    def _penalty(self, term: str, x: Tensor, graph: Data) -> Tensor:
+        kind, delta = self.settings.kind, self.settings.huber_delta
+        if kind == "mse":
+            return x.square()
+        if kind == "mae":
+            return x.abs()
+        if kind == "conditional_huber" and term == "forces":
+            limit = delta * _trust(graph.forces).to(x.dtype)[:, None]
+            size = x.abs()
+            return torch.where(size <= limit, x.square(), limit * (2 * size - limit))
         # torch's has half of the square; twice it is mse for small errors.
-        return lambda x: 2 * huber_loss(x, torch.zeros_like(x), reduction="none", delta=delta)
+        return 2 * huber_loss(x, torch.zeros_like(x), reduction="none", delta=delta)
+
+
+def _trust(
+    forces: Tensor,  # (n, 3), labels, eV/Å
+) -> Tensor:  # (n,)
+    """How much of huber's delta is left to an atom: large forces are of unusual structures."""
+    size = forces.nan_to_num().norm(dim=-1)
+    steps = torch.tensor(LARGE, dtype=size.dtype, device=size.device)
+    shares = torch.tensor(SHARES, dtype=size.dtype, device=size.device)
+    return shares[torch.bucketize(size, steps, right=True)]

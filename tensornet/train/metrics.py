@@ -172,6 +172,7 @@ def predict_graphs(
     graphs: Sequence[Data] | Any,
     *,
     batch_size: int = 16,
+    max_edges: int | None = None,
 ) -> Predictions:
     """Evaluate a model on labelled graphs.
 
@@ -179,6 +180,7 @@ def predict_graphs(
         model: Any potential. Its mode is not changed.
         graphs: Graphs with labels.
         batch_size: Structures evaluated at once.
+        max_edges: Largest number of edges at once.
 
     Returns:
         Predictions beside labels, on the CPU.
@@ -191,7 +193,7 @@ def predict_graphs(
     parts: list[tuple[Tensor, ...]] = []
     groups = tuple(str(graphs[k].get("group") or "") for k in range(len(graphs)))
     try:
-        for batch in Batches(graphs, batch_size=batch_size, keep=False):
+        for batch in Batches(graphs, batch_size=batch_size, max_edges=max_edges, keep=False):
             moved = batch.to(model.device)
             said = model(moved)
             unknown = torch.full_like(said["energy"], torch.nan)

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from tensornet.models import Potential
 from tensornet.train.average import WeightAverage
-from tensornet.train.batches import Batches
+from tensornet.train.batches import Steps
 from tensornet.train.loss import Loss, errors
 from tensornet.train.processes import add_gradients, add_up
 from tensornet.train.recipe import Recipe, TrainingError
@@ -64,10 +64,10 @@ class TrainingModule(pl.LightningModule):
         model: The potential.
         recipe: The whole recipe.
         loss: The loss, with the model's scale.
-        batches: The training batches, which are told the number of each epoch.
+        batches: The training steps, which are told the number of each epoch.
     """
 
-    def __init__(self, model: Potential, recipe: Recipe, *, loss: Loss, batches: Batches) -> None:
+    def __init__(self, model: Potential, recipe: Recipe, *, loss: Loss, batches: Steps) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
@@ -119,26 +119,41 @@ class TrainingModule(pl.LightningModule):
         self._tally = Tally(self.loss)
         self._started = time.perf_counter()
 
-    def on_train_batch_start(self, batch: Data, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: list[Data], batch_idx: int) -> None:
         """Set the learning rate of this step."""
         lr = self.schedule.lr(self.step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = lr
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Compute the loss of a batch."""
-        found = self._errors(batch)
-        sums = self.loss.sums(found)
-        self._tally.add(found, sums)
-        # With several processes a mean is over the labels of all: gradients are then added up.
-        counts = add_up([n for _, n in sums.values()])
-        return self.loss.total({t: (sums[t][0], n) for t, n in zip(sums, counts, strict=True)})
+    def training_step(self, batch: list[Data], batch_idx: int) -> Tensor:
+        """Compute the loss of a step, and all gradients but those of its last batch.
+
+        A mean is over the labels of all batches of the step and of all processes: gradients are
+        then added up, and are those of one large batch.
+        """
+        known = self.loss.counts(batch)
+        counts = dict(zip(known, add_up(list(known.values())), strict=True))
+        self.trainer.optimizers[0].zero_grad()
+        loss = torch.zeros(())
+        for k, part in enumerate(batch):
+            found = self._errors(part)
+            sums = self.loss.sums(found, part)
+            self._tally.add(found, sums)
+            loss = self.loss.total({t: (s, counts[t]) for t, (s, _) in sums.items()})
+            if k < len(batch) - 1:
+                loss.backward()
+        return loss
+
+    def optimizer_zero_grad(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Leave the gradients: `training_step` has begun them."""
 
     def on_after_backward(self) -> None:
         """Add up the gradients of all processes."""
         add_gradients([p for p in self.model.parameters() if p.requires_grad])
 
-    def on_train_batch_end(self, outputs: Any, batch: Data, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: list[Data], batch_idx: int) -> None:
         """Average the weights, and now and then look whether the loss is still a number."""
         self.step += 1
         self.average.update()
@@ -157,7 +172,7 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Data, batch_idx: int) -> None:
         """Add up the errors of a batch."""
         found = self._errors(batch)
-        self._tally.add(found, self.loss.sums(found))
+        self._tally.add(found, self.loss.sums(found, batch))
 
     def on_validation_epoch_end(self) -> None:
         """Complete the record of the epoch."""

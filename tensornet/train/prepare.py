@@ -7,7 +7,7 @@ import glob
 import hashlib
 import importlib.util
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 from ase.data import chemical_symbols
+from torch.utils.data import Subset
 
 from tensornet.datasets import (
     Frames,
     GraphDataset,
     LabelKeys,
     ReferenceEnergies,
+    ShardDataset,
     duplicates,
     read,
     reference_energies,
@@ -33,16 +35,17 @@ from tensornet.train.processes import local_rank, size
 from tensornet.train.recipe import Recipe, RecipeError
 from tensornet.train.statistics import Statistics, statistics
 
+MEASURED = 10_000  # structures of a cached training set that results are told of
 EXTRAS = {"tensorboard": "tensorboard", "wandb": "wandb"}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training needs, in memory.
+    """Everything that training needs, in memory or in shards on disk.
 
     Attributes:
         frames: Structures and labels per split; test is missing if there is none.
-        graphs: Their graphs, with interaction energies.
+        graphs: Their graphs, with interaction energies; of data in shards they are the same.
         references: Energies of the free atoms.
         statistics: What the model is told of the training data.
         files: Split, path and checksum of each file.
@@ -50,13 +53,22 @@ class Prepared:
         copies: How many structures of another split are in the training data too.
     """
 
-    frames: dict[str, Frames]
-    graphs: dict[str, GraphDataset]
+    frames: Mapping[str, Frames | ShardDataset]
+    graphs: Mapping[str, GraphDataset | ShardDataset]
     references: ReferenceEnergies
     statistics: Statistics
     files: tuple[dict[str, str], ...]
     device: torch.device
     copies: dict[str, int]
+
+    def to_measure(self) -> dict[str, Any]:
+        """Give the graphs that results are told of: of a cached training set some of them."""
+        chosen: dict[str, Any] = dict(self.graphs)
+        train = chosen["train"]
+        if isinstance(train, ShardDataset) and len(train) > MEASURED:
+            some = [k * len(train) // MEASURED for k in range(MEASURED)]
+            chosen["train"] = Subset(train, some)
+        return chosen
 
 
 @contextmanager
@@ -88,23 +100,45 @@ def prepare(recipe: Recipe) -> Prepared:
     if device.type == "cuda" and size() > 1:
         device = torch.device("cuda", local_rank())
     _loggers(recipe)
+    if recipe.data.cache is not None:
+        from tensornet.train.cache import cached
+
+        cache = cached(recipe)
+        check(recipe, cache.splits)
+        splits, references, known = cache.splits, cache.references, cache.statistics
+        return Prepared(splits, splits, references, known, cache.files, device, {})
     frames = _frames(recipe)
-    _same_elements(frames)
-    _labels(recipe, frames)
-    how = recipe.data.reference_energies
+    check(recipe, frames)
+    how, weights = recipe.data.reference_energies, recipe.loss.groups
     with input_errors():
         references = reference_energies(frames["train"], how)
-        cutoff = float(recipe.model.model_dump()["cutoff"])
-        graphs = {name: GraphDataset(f, cutoff, references) for name, f in frames.items()}
-    return Prepared(
-        frames,
-        graphs,
-        references,
-        statistics(graphs["train"]),
-        tuple(_files(recipe)),
-        device,
-        _copies(frames),
-    )
+        graphs = {
+            name: GraphDataset(f, cutoff_of(recipe), references, weights=weights)
+            for name, f in frames.items()
+        }
+    files = tuple(files_of_recipe(recipe))
+    known = statistics(graphs["train"])
+    return Prepared(frames, graphs, references, known, files, device, _copies(frames))
+
+
+def cutoff_of(recipe: Recipe) -> float:
+    """Give the cutoff of a recipe's model, Å."""
+    return float(recipe.model.model_dump()["cutoff"])
+
+
+def check(recipe: Recipe, frames: Mapping[str, Frames | ShardDataset]) -> None:
+    """Check that data can be trained on.
+
+    Args:
+        recipe: A checked recipe.
+        frames: The splits.
+
+    Raises:
+        RecipeError: If labels that the loss asks for are not there, or an element of validation or
+            test, or a group that has a weight, is not in the training data.
+    """
+    _same_elements(frames)
+    _labels(recipe, frames)
 
 
 def make_model(recipe: Recipe, prepared: Prepared) -> Potential:
@@ -160,37 +194,65 @@ def _begin(recipe: Recipe, model: Potential) -> None:
         raise RecipeError("`start.freeze` must leave something to train.")
 
 
-def _frames(recipe: Recipe) -> dict[str, Frames]:
+def label_keys(recipe: Recipe) -> LabelKeys:
+    """Give the keys of labels of a recipe.
+
+    Raises:
+        RecipeError: If a label is unknown.
+    """
+    unknown = set(recipe.data.keys) - set(LabelKeys.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(LabelKeys.__dataclass_fields__)
+        raise RecipeError(f"`data.keys` must be among {known}. Got {', '.join(sorted(unknown))}.")
+    return LabelKeys(**recipe.data.keys)
+
+
+def divide(recipe: Recipe, n: int) -> tuple[list[int], list[int]]:
+    """Choose which of the training frames validate, where `data.valid` is a number.
+
+    Args:
+        recipe: A checked recipe.
+        n: Number of frames.
+
+    Returns:
+        Indices for training and for validation.
+
+    Raises:
+        RecipeError: If nothing is left to train on.
+    """
     data = recipe.data
-    with input_errors("`data.keys`: "):
-        unknown = set(data.keys) - set(LabelKeys.__dataclass_fields__)
-        if unknown:
-            known = ", ".join(LabelKeys.__dataclass_fields__)
-            raise RecipeError(
-                f"`data.keys` must be among {known}. Got {', '.join(sorted(unknown))}."
-            )
-        keys = LabelKeys(**data.keys)
-    frames = {"train": _read("train", data.train, keys)}
+    assert not isinstance(data.valid, tuple)
+    number = data.valid if isinstance(data.valid, int) else max(1, round(data.valid * n))
+    if number >= n:
+        raise RecipeError(
+            f"`data.valid` takes {number} of {n} training frame(s), which leaves none to train "
+            "on. (Add frames, or name a file: data: {valid: valid.extxyz}.)"
+        )
+    with input_errors("`data.valid`: "):
+        seed = recipe.training.seed if data.split_seed is None else data.split_seed
+        return split(n, data.valid, seed)
+
+
+def paths_of(recipe: Recipe) -> dict[str, tuple[Path, ...]]:
+    """Give the paths of a recipe's data by split; of validation none if it is a number."""
+    data = recipe.data
+    groups = {"train": data.train, "test": data.test}
     if isinstance(data.valid, tuple):
         if not data.valid:
             raise RecipeError("`data.valid` must be a fraction, a number of frames, or file(s).")
-        frames["valid"] = _read("valid", data.valid, keys)
-    else:
-        n = len(frames["train"])
-        number = data.valid if isinstance(data.valid, int) else max(1, round(data.valid * n))
-        if number >= n:
-            raise RecipeError(
-                f"`data.valid` takes {number} of {n} training frame(s), which leaves none to train "
-                "on. (Add frames, or name a file: data: {valid: valid.extxyz}.)"
-            )
-        with input_errors("`data.valid`: "):
-            seed = recipe.training.seed if data.split_seed is None else data.split_seed
-            train, valid = split(n, data.valid, seed)
+        groups = {"train": data.train, "valid": data.valid, "test": data.test}
+    return {name: paths for name, paths in groups.items() if paths}
+
+
+def _frames(recipe: Recipe) -> dict[str, Frames]:
+    keys = label_keys(recipe)
+    frames = {name: _read(name, paths, keys) for name, paths in paths_of(recipe).items()}
+    if "valid" not in frames:
         whole = frames["train"]
-        frames = {"train": whole.subset(train), "valid": whole.subset(valid)}
-    if data.test:
-        frames["test"] = _read("test", data.test, keys)
-    return frames
+        train, valid = divide(recipe, len(whole))
+        frames |= {"train": whole.subset(train), "valid": whole.subset(valid)}
+    order = ("train", "valid", "test")
+    return {name: frames[name] for name in order if name in frames}
 
 
 def _read(name: str, paths: Sequence[Path], keys: LabelKeys) -> Frames:
@@ -201,7 +263,7 @@ def _read(name: str, paths: Sequence[Path], keys: LabelKeys) -> Frames:
     return frames
 
 
-def _same_elements(frames: dict[str, Frames]) -> None:
+def _same_elements(frames: Mapping[str, Frames | ShardDataset]) -> None:
     trained = set(frames["train"].elements)
     for name in frames:
         unseen = sorted(set(frames[name].elements) - trained)
@@ -221,17 +283,16 @@ def _copies(frames: dict[str, Frames]) -> dict[str, int]:
     return {name: n for name, n in copies.items() if n}
 
 
-def _labels(recipe: Recipe, frames: dict[str, Frames]) -> None:
+def _labels(recipe: Recipe, frames: Mapping[str, Frames | ShardDataset]) -> None:
     """Check that each term of the loss has labels, in training and in validation."""
     for term in TERMS:
         if getattr(recipe.loss, term) == 0:
             continue
         for name in ("train", "valid"):
             one = frames[name]
-            if any(getattr(labels, term) is not None for labels in one.labels):
+            if one.n_labels[term]:
                 continue
-            periodic = any(bool(atoms.pbc.all()) for atoms in one.structures)
-            if term == "stress" and not periodic:
+            if term == "stress" and not one.n_labels["periodic"]:
                 raise RecipeError(
                     f"`loss.stress` is {recipe.loss.stress:g}, but no {name} frame is periodic in "
                     "all directions. (Set loss: {stress: 0}.)"
@@ -280,12 +341,9 @@ def _loggers(recipe: Recipe) -> None:
             )
 
 
-def _files(recipe: Recipe) -> Iterator[dict[str, str]]:
-    """List the files with a checksum, so that a result says what it was made from."""
-    groups: dict[str, Any] = {"train": recipe.data.train, "test": recipe.data.test}
-    if isinstance(recipe.data.valid, tuple):
-        groups["valid"] = recipe.data.valid
-    for name, paths in groups.items():
+def files_of_recipe(recipe: Recipe) -> Iterator[dict[str, str]]:
+    """List the data files with a checksum, so that a result says what it was made from."""
+    for name, paths in paths_of(recipe).items():
         for path in paths:
             for file in files_of(str(path)):
                 yield {"split": name, "path": file, "sha256": checksum(file)}

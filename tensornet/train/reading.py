@@ -101,7 +101,7 @@ def _set(content: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=UniqueKeyLoader)
     except (yaml.YAMLError, RecursionError):
         raise RecipeError(f"The value in {override!r} is not valid YAML.") from None
-    if names[0] == "data" and names[-1] in ("train", "valid", "test"):
+    if names[0] == "data" and names[-1] in ("train", "valid", "test", "cache"):
         value = _from_here(value)
     for name in names[:-1]:
         inner = content.get(name)

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
@@ -65,6 +66,12 @@ class DataBlock(Block):
     keys: dict[str, str] = Field(
         default={}, description="where labels are, if they have unusual names"
     )
+    cache: Path | None = Field(
+        default=None, description="folder to keep the data in, prepared, and to read them from"
+    )
+    cache_edges: bool = Field(
+        default=True, description="keep edges too: more room on disk, less time"
+    )
     reference_energies: Literal["auto", "isolated", "fit", "none"] | dict[str, float] = Field(
         default="auto", description="energies of free atoms, eV: how to find them, or per symbol"
     )
@@ -73,6 +80,11 @@ class DataBlock(Block):
     @classmethod
     def _paths(cls, value: Any, info: ValidationInfo) -> Any:
         return _paths(value, info)
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _folder(cls, value: Any, info: ValidationInfo) -> Any:
+        return _one_path(value, info)
 
     @field_validator("train")
     @classmethod
@@ -145,7 +157,13 @@ class LossBlock(Block):
     stress: NonNegativeFloat = Field(
         default=0.0, description="only for periodic data with stress labels"
     )
-    kind: Literal["huber", "mse", "mae"] = "huber"
+    kind: Literal["huber", "mse", "mae", "conditional_huber"] = Field(
+        default="huber",
+        description="of errors; conditional_huber has a smaller delta for forces above 100 eV/Å",
+    )
+    groups: dict[str, NonNegativeFloat] = Field(
+        default={}, description="weights of structures by their config_type or group"
+    )
     huber_delta: PositiveFloat = Field(
         default=0.1, description="where huber turns linear, in `scale`"
     )
@@ -194,7 +212,19 @@ class TrainingBlock(Block):
     """How long, in which precision, where, and what is shown."""
 
     epochs: PositiveInt = 200
-    batch_size: PositiveInt = Field(default=5, description="structures per step")
+    batch_size: PositiveInt = Field(default=5, description="structures per batch")
+    accumulate: PositiveInt = Field(
+        default=1, description="batches per step, whose gradients are added up"
+    )
+    max_edges: PositiveInt | None = Field(
+        default=None, description="edges at once, by memory: a batch with more is divided"
+    )
+    steps_per_epoch: PositiveInt | None = Field(
+        default=None, description="steps between validations; by default one pass of the data"
+    )
+    workers: NonNegativeInt = Field(
+        default=0, description="processes that prepare batches, for data in a cache"
+    )
     seed: int = Field(default=0, ge=0, lt=2**32)
     dtype: Literal["float32", "float64"] = "float32"
     ema: NonNegativeFloat = Field(
@@ -227,6 +257,12 @@ class TrainingBlock(Block):
         raise ValueError("must be cpu, cuda or cuda:<number>")
 
 
+class LoraBlock(Block):
+    """Fine-tuning by updates of low rank."""
+
+    rank: PositiveInt = Field(default=4, description="terms of the update of each weight")
+
+
 class StartBlock(Block):
     """What to begin from: fine-tuning of a model that was trained before."""
 
@@ -236,14 +272,14 @@ class StartBlock(Block):
     freeze: tuple[str, ...] = Field(
         default=(), description="parameters that stay, as patterns: embedding, layers.0.*"
     )
+    lora: LoraBlock | None = Field(
+        default=None, description="train updates of low rank only: {rank: 4}"
+    )
 
     @field_validator("model", mode="before")
     @classmethod
     def _file(cls, value: Any, info: ValidationInfo) -> Any:
-        paths = _paths(value, info)
-        if len(paths) > 1:
-            raise ValueError("must be one file")
-        return paths[0] if paths else None
+        return _one_path(value, info)
 
     @field_validator("freeze", mode="before")
     @classmethod
@@ -290,6 +326,13 @@ def _paths(value: Any, info: ValidationInfo) -> Any:
         raise ValueError("must be a file or a list of files")
     folder = (info.context or {}).get("folder", Path.cwd())
     return tuple(_path(folder, Path(x).expanduser()) for x in items)
+
+
+def _one_path(value: Any, info: ValidationInfo) -> Any:
+    paths = _paths(value, info)
+    if len(paths) > 1:
+        raise ValueError("must be one path")
+    return paths[0] if paths else None
 
 
 def _path(folder: Path, path: Path) -> Path:

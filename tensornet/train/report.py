@@ -16,7 +16,7 @@ import torch
 from ase.data import chemical_symbols
 
 from tensornet import __version__
-from tensornet.datasets import Frames
+from tensornet.datasets import Frames, ShardDataset
 from tensornet.models import Potential, load, save, write_atomically
 from tensornet.models.network import Network
 from tensornet.train.checkpoint import writing
@@ -52,14 +52,14 @@ def report(
     with input_errors("Cannot report: "):
         model = load(out / "model.safetensors", device=prepared.device)
     size = max(16, recipe.training.batch_size)
+    most = recipe.training.max_edges
+    graphs = prepared.to_measure()
     if isinstance(model, Network):
-        said = fit_spread(
-            model, prepared.graphs["train"], prepared.graphs["valid"], batch_size=size
-        )
+        said = fit_spread(model, graphs["train"], graphs["valid"], batch_size=size, max_edges=most)
         log.info("%s", said)
     predictions = {
-        name: predict_graphs(model, graphs, batch_size=size)
-        for name, graphs in prepared.graphs.items()
+        name: predict_graphs(model, some, batch_size=size, max_edges=most)
+        for name, some in graphs.items()
     }
     metrics = {name: p.metrics() for name, p in predictions.items()}
     provenance = provenance_of(recipe, prepared)
@@ -117,7 +117,10 @@ def speed_of(
 ) -> dict[str, Any]:
     """Say how fast training was; an epoch includes its validation."""
     seconds = sum(record["seconds"] for record in history)
+    settings = recipe.training
     n = len(prepared.graphs["train"])
+    if settings.steps_per_epoch is not None:
+        n = settings.steps_per_epoch * settings.batch_size * settings.accumulate
     return {
         "epochs": len(history),
         "steps": int(history[-1]["step"]),
@@ -148,21 +151,24 @@ def provenance_of(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def example_of(frames: Frames) -> dict[str, Any]:
+def example_of(frames: Frames | ShardDataset) -> dict[str, Any]:
     """Choose the calmest structure, for whoever wants to try the model on something.
 
     Args:
-        frames: Structures, with forces or without.
+        frames: Structures, with forces or without; of data in shards the first thousand count.
 
     Returns:
         Numbers, positions and cell of the one with the smallest forces, in plain values.
     """
-
-    def unrest(k: int) -> float:
-        forces = frames.labels[k].forces
-        return math.inf if forces is None else float((forces**2).mean())
-
-    atoms = frames.structures[min(range(len(frames)), key=unrest)]
+    if isinstance(frames, ShardDataset):
+        known = [frames.row(k)["forces"] for k in range(min(len(frames), 1000))]
+        unrest = [float(f.square().mean().nan_to_num(math.inf)) for f in known]
+        row = frames.row(unrest.index(min(unrest)))
+        return {name: row[name].tolist() for name in ("numbers", "positions", "cell", "pbc")}
+    size = [
+        math.inf if one.forces is None else float((one.forces**2).mean()) for one in frames.labels
+    ]
+    atoms = frames.structures[size.index(min(size))]
     return {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.tolist(),

@@ -8,7 +8,16 @@ from typing import Any
 
 from tensornet.train.recipe import Recipe, RecipeError, StageTwo
 
-FREE = ("training.device", "training.n_threads", "training.progress", "training.loggers")
+FREE = (
+    *("training.device", "training.n_threads", "training.progress", "training.loggers"),
+    *("training.workers", "training.max_edges", "data.cache", "data.cache_edges"),
+)
+# What settings that came later were before, for runs that began then.
+LATER = {
+    "training.accumulate": "1",
+    "training.steps_per_epoch": "null",
+    "start.lora": "null",
+}
 FILES = ("train", "valid", "test")
 
 
@@ -45,7 +54,8 @@ def must_match(recipe: Recipe, now: Mapping[str, str], state: Mapping[str, Any])
     Raises:
         RecipeError: If settings or data changed; it names them.
     """
-    before: dict[str, str] = state["fingerprint"]
+    before: dict[str, str] = {**LATER, **state["fingerprint"]}
+    now = {**LATER, **now}
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if recipe.optimizer.schedule != "cosine" and recipe.training.epochs >= state["epoch"]:
         keys = [key for key in keys if key != "training.epochs"]

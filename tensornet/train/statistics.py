@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from torch_geometric.data import Data
+
+from tensornet.datasets import ShardDataset
+from tensornet.datasets.regression import LeastSquares
+from tensornet.datasets.shards import counts_of
 
 
 @dataclass(frozen=True)
@@ -32,46 +38,90 @@ class Statistics:
         return tuple(sorted(self.shift))
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some structures."""
+
+    counts: NDArray[np.float64]  # (s, k), atoms per element
+    energy: NDArray[np.float64]  # (s,), interaction energies, NaN where there is none
+    forces: NDArray[np.float64]  # (...), components that are known
+    edges: int
+
+
 def statistics(graphs: Sequence[Data] | Any) -> Statistics:
     """Take the statistics of labelled graphs.
 
     Args:
-        graphs: Training graphs with ``interaction_energy`` and ``forces``, NaN where missing.
+        graphs: Training graphs with ``interaction_energy`` and ``forces``, NaN where missing. A
+            `ShardDataset` is gone through shard by shard.
 
     Returns:
         Scale, shift per element by least squares on the composition (of smallest norm where
         compositions do not tell elements apart), and the mean number of neighbours.
     """
-    all_graphs = [graphs[k] for k in range(len(graphs))]
-    elements = torch.tensor(sorted({int(z) for g in all_graphs for z in g.z}))
-    n_atoms = torch.tensor([g.num_nodes for g in all_graphs], dtype=torch.float64)
-    counts = torch.stack([(g.z[:, None] == elements).sum(0) for g in all_graphs])
-    energy = torch.cat([g.interaction_energy for g in all_graphs])
-    known = ~energy.isnan()
-    shift = torch.zeros(len(elements), dtype=torch.float64)
-    if known.any():
+    elements = (
+        graphs.elements
+        if isinstance(graphs, ShardDataset)
+        else tuple(sorted({int(z) for k in range(len(graphs)) for z in graphs[k].z.unique()}))
+    )
+
+    def parts() -> Iterator[_Part]:
+        if isinstance(graphs, ShardDataset):
+            return _of_shards(graphs)
+        return iter([_of_graphs(graphs, elements)])
+
+    fit = LeastSquares(len(elements))
+    squares, n_forces, edges, atoms = 0.0, 0, 0, 0.0
+    for part in parts():
+        n_atoms, known = part.counts.sum(1), ~np.isnan(part.energy)
         # Per atom, so that large structures do not outweigh small ones.
-        composition = (counts / n_atoms[:, None])[known]
-        shift = _least_squares(composition, (energy / n_atoms)[known])
-    forces = torch.cat([g.forces.reshape(-1) for g in all_graphs])
-    forces = forces[~forces.isnan()]
-    if forces.numel():
-        scale = float(forces.square().mean().sqrt())
-    else:
-        residual = (energy - counts.to(torch.float64) @ shift) / n_atoms
-        scale = float(residual[known].std(correction=0)) if known.any() else 0.0
-    edges = sum(int(g.edge_index.shape[1]) for g in all_graphs)
+        fit.add((part.counts / n_atoms[:, None])[known], (part.energy / n_atoms)[known])
+        squares, n_forces = squares + float((part.forces**2).sum()), n_forces + part.forces.size
+        edges, atoms = edges + part.edges, atoms + float(n_atoms.sum())
+    # By singular values: compositions of one molecule are all the same, which has rank one.
+    shift = fit.solve(1e-10)[0] if fit.n_rows else np.zeros(len(elements))
+    scale = math.sqrt(squares / n_forces) if n_forces else _spread(parts(), shift)
     return Statistics(
         scale=scale if scale > 1e-6 else 1.0,
-        shift=dict(zip(elements.tolist(), shift.tolist(), strict=True)),
-        n_neighbours=max(1e-6, edges / float(n_atoms.sum())),
+        shift=dict(zip(elements, shift.tolist(), strict=True)),
+        n_neighbours=max(1e-6, edges / atoms),
     )
 
 
-def _least_squares(
-    a: Tensor,  # (s, d)
-    b: Tensor,  # (s,)
-) -> Tensor:  # (d,)
-    # By singular values: compositions of one molecule are all the same, which has rank one.
-    solution: Tensor = torch.linalg.pinv(a, rtol=1e-10) @ b
-    return solution
+def _of_graphs(graphs: Sequence[Data] | Any, elements: tuple[int, ...]) -> _Part:
+    every = [graphs[k] for k in range(len(graphs))]
+    columns = torch.tensor(elements)
+    forces = torch.cat([g.forces.reshape(-1) for g in every])
+    return _Part(
+        torch.stack([(g.z[:, None] == columns).sum(0) for g in every]).double().numpy(),
+        torch.cat([g.interaction_energy for g in every]).numpy(),
+        forces[~forces.isnan()].numpy(),
+        sum(int(g.edge_index.shape[1]) for g in every),
+    )
+
+
+def _of_shards(graphs: ShardDataset) -> Iterator[_Part]:
+    references = graphs.references or {}
+    values = np.array([references.get(z, 0.0) for z in graphs.elements])
+    for k in range(len(graphs.index["shards"])):
+        shard = graphs.shard(k)
+        counts = counts_of(shard, graphs.elements)
+        forces = shard["forces"].numpy()
+        edges = int(shard["first_edge"][-1])
+        known = forces[~np.isnan(forces)]
+        yield _Part(counts, shard["energy"].numpy() - counts @ values, known, edges)
+
+
+def _spread(parts: Iterator[_Part], shift: NDArray[np.float64]) -> float:
+    """Standard deviation per atom of what the shifts leave of the energies."""
+    n, mean, squares = 0, 0.0, 0.0
+    for part in parts:
+        rest = (part.energy - part.counts @ shift) / part.counts.sum(1)
+        rest = rest[~np.isnan(rest)]
+        if not len(rest):
+            continue
+        share = len(rest) / (n + len(rest))
+        step = float(rest.mean()) - mean
+        squares += float(((rest - rest.mean()) ** 2).sum()) + step**2 * n * share
+        mean, n = mean + share * step, n + len(rest)
+    return math.sqrt(squares / n) if n else 0.0
