@@ -10,8 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
-from ase import Atoms
+import scipy.linalg
+from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
 
 from tensornet.datasets import Frames, Labels, split
 from tensornet.models import build, save
@@ -127,7 +131,7 @@ def test_benchmark_of_potentials(tmp_path: Path) -> None:
     assert speed["microseconds_per_atom"] > 0
 
 
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import a benchmark without running it."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
@@ -165,7 +169,7 @@ def test_mace_in_a_budget(tmp_path: Path) -> None:
 def test_mace_has_the_split_of_a_training_run(monkeypatch: pytest.MonkeyPatch) -> None:
     atoms = tuple(Atoms("H", positions=[[k, 0, 0]]) for k in range(20))
     frames = Frames(atoms, (Labels(energy=0.0),) * 20, {})
-    choose = script("mace_budget", monkeypatch).choose
+    choose = imported("mace_budget", monkeypatch).choose
     for number, left in ((None, 15), (7, 7), (99, 15)):
         train, valid = choose(frames, 5, number, 3)
         held = [int(one.positions[0, 0]) for one in valid.structures]
@@ -173,3 +177,133 @@ def test_mace_has_the_split_of_a_training_run(monkeypatch: pytest.MonkeyPatch) -
         assert held == split(20, 5, 3)[1]
         assert len(used) == left
         assert used <= set(split(20, 5, 3)[0])
+
+
+@pytest.mark.parametrize("name", ["md_speed", "training_speed"])
+def test_benchmark_beside_mace(name: str, tmp_path: Path) -> None:
+    out = tmp_path / f"{name}.json"
+    words = ("--smoke", "--systems", "molecule", "--out", str(out))
+    run(BENCHMARKS / f"{name}.py", *words, cwd=tmp_path)
+    content = told(out)
+    rows = content["rows"]
+    assert isinstance(rows, list)
+    assert content["skipped"] == ([] if has_mace() else ["mace-torch"])
+    assert {row["model"] for row in rows} == {"gaunt", "tdn"} | ({"mace"} if has_mace() else set())
+    for row in rows:
+        assert row["atoms"] == 27
+        assert row.get("milliseconds", row.get("structures_per_second")) > 0
+        if name == "training_speed" and sys.platform == "linux":
+            assert row["megabytes_per_atom"] > 0.001
+
+
+def test_octanol(monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = imported("md_speed", monkeypatch).octanol()
+    assert atoms.get_chemical_formula() == "C8H18O"
+    distances = atoms.get_all_distances() + 9 * np.eye(27)
+    assert 0.9 < distances.min() < 1.2
+    carbons = distances[np.ix_(atoms.numbers == 6, atoms.numbers == 6)]
+    assert np.sort(carbons.min(axis=1)) == pytest.approx(1.53, abs=0.02)
+
+
+def test_trust_of_argon(tmp_path: Path) -> None:
+    out = tmp_path / "trust.json"
+    run(BENCHMARKS / "trust.py", "--smoke", "--out", str(out), cwd=tmp_path)
+    content = told(out)
+    dimers, crystal, dynamics = content["dimers"], content["crystal"], content["dynamics"]
+    assert isinstance(dimers, dict)
+    assert isinstance(crystal, dict)
+    assert isinstance(dynamics, dict)
+    assert dimers["Ar-Ar"]["passed"]
+    assert dimers["Ar-Ar"]["well"] == pytest.approx(3.4 * 2 ** (1 / 6), abs=0.09)
+    elastic = crystal["elastic_GPa"]
+    assert elastic["C12"] == pytest.approx(elastic["C44"], rel=1e-3)  # Cauchy: forces are central
+    assert crystal["equation_of_state"]["bulk_modulus"] == pytest.approx(
+        elastic["bulk_modulus"], rel=5e-3
+    )
+    assert 0 <= dynamics["drift"] < 0.1
+
+
+def argon(repeat: int = 2) -> tuple[Atoms, LennardJones, float]:
+    """A crystal in which only nearest neighbours meet, at their equilibrium; V'' there."""
+    calculator = LennardJones(sigma=3.4, epsilon=0.1, rc=4.6)
+    atoms = bulk("Ar", a=3.4 * 2 ** (2 / 3), cubic=True).repeat(repeat)
+    return atoms, calculator, 36 * 2 ** (2 / 3) * 0.1 / 3.4**2
+
+
+def test_crystal_of_nearest_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    crystal = imported("crystal", monkeypatch)
+    atoms, calculator, spring = argon()
+    c44 = spring / (2 ** (1 / 2) * 3.4 * 2 ** (1 / 6)) / units.GPa  # Born: a sum of n_x² n_y²
+    found = crystal.elastic_constants(atoms, calculator, step=0.002, fmax=1e-5)
+    assert found["C44"] == pytest.approx(c44, rel=1e-3)
+    assert found["C12"] == pytest.approx(c44, rel=1e-3)
+    assert found["C11"] == pytest.approx(2 * c44, rel=1e-3)
+    state = crystal.equation_of_state(atoms, calculator, largest=0.003)
+    assert state["bulk_modulus"] == pytest.approx(4 / 3 * c44, rel=1e-3)
+    assert state["scale"] == pytest.approx(1, rel=1e-5)
+    bond = -calculator.get_potential_energy(Atoms("Ar2", [[0, 0, 0], [0, 0, 3.4 * 2 ** (1 / 6)]]))
+    lost = crystal.vacancy(atoms, calculator, fmax=1e-5)
+    assert lost["unrelaxed"] == pytest.approx(6 * bond, rel=1e-9)  # twelve bonds less six
+    assert lost["relaxed"] == pytest.approx(6 * bond, rel=1e-6)
+    far = atoms.copy()
+    far.set_cell(atoms.cell * 1.03, scale_atoms=True)  # the minimum is found from afar
+    assert crystal.equation_of_state(far, calculator)["scale"] == pytest.approx(1 / 1.03, rel=1e-4)
+
+
+def test_crystal_from_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    crystal = imported("crystal", monkeypatch)
+    atoms, calculator, _ = argon(1)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    eta = np.array([[0.03, 0.01, 0.0], [0.01, -0.02, 0.0], [0.0, 0.0, 0.0]])
+    root = scipy.linalg.sqrtm(np.eye(3) + 2 * eta)
+    got = crystal.strain(np.array(atoms.cell) @ root @ turn, np.array(atoms.cell))
+    assert got == pytest.approx(np.array([0.03, -0.02, 0, 0, 0, 0.02]), abs=1e-12)
+    frames = []
+    for k in range(6):
+        for size in (-0.02, -0.01, 0.0, 0.01, 0.02):
+            i, j = crystal.VOIGT[k]
+            eta = np.zeros((3, 3))
+            eta[i, j] = eta[j, i] = size
+            frame = atoms.copy()
+            frame.set_cell(atoms.cell @ scipy.linalg.sqrtm(np.eye(3) + 2 * eta), scale_atoms=True)
+            frame.calc = LennardJones(sigma=3.4, epsilon=0.1, rc=4.6)
+            frames.append(frame)
+    both = frames[0].copy()
+    both.set_cell(atoms.cell @ (np.eye(3) + np.diag([0.01, 0.02, 0])), scale_atoms=True)
+    assert crystal.perfect([*frames, both]).cell.cellpar() == pytest.approx(atoms.cell.cellpar())
+    found = crystal.constants_of_frames([*frames, both], atoms)
+    own = crystal.elastic_constants(atoms, calculator, step=0.002, fmax=1e-5)
+    for name, value in own.items():
+        assert found[name] == pytest.approx(value, rel=5e-3)
+    x = np.linspace(-0.1, 0.1, 7)
+    strains = np.eye(6)[[0] * 7 + [4] * 7] * np.concatenate((x, x))[:, None]
+    stresses = units.GPa * np.concatenate((
+        np.stack([160 * x + 50 * x**3, 60 * x - x**2, 60 * x - x**2, 0 * x, 0 * x, 0 * x], 1),
+        np.stack([7 * x**2, x**2, x**2, 0 * x, 80 * x - 3 * x**3, 0 * x], 1),
+    ))  # fmt: skip
+    exact = crystal.cubic_constants(strains, stresses)
+    assert exact == pytest.approx(
+        {"C11": 160, "C12": 60, "C44": 80, "bulk_modulus": 280 / 3}, rel=1e-9
+    )
+    with pytest.raises(ValueError, match="one component"):
+        crystal.cubic_constants(np.full((1, 6), 0.1), np.zeros((1, 6)))
+    with pytest.raises(ValueError, match="cube"):
+        crystal.perfect([both])
+
+
+def test_holes_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = imported("trust", monkeypatch).judge
+    r = np.linspace(0.5, 6, 500)
+    bond = 4 * (r**-12 - r**-6)
+    fine = judge(r, bond, 1.0)
+    assert fine["passed"]
+    assert fine["depth"] == pytest.approx(1, rel=1e-3)
+    assert fine["well"] == pytest.approx(2 ** (1 / 6), abs=0.01)
+    assert judge(r, r**-1.0, 1.0)["passed"]  # no bond
+    dent = judge(r, bond + 500 * np.exp(-(((r - 0.8) / 0.02) ** 2)), 1.0)
+    assert not dent["passed"]
+    assert dent["rise"] > 100
+    deep = judge(r, 1000 * np.exp(-3.5 * r) - 30 * r**-6.0, 1.0)  # falls into itself
+    assert not deep["passed"]
+    assert not judge(r, np.full_like(r, -0.5) * (r < 0.9), 1.0)["passed"]
+    assert not judge(r, np.where(r < 1, np.nan, bond), 1.0)["passed"]
