@@ -88,8 +88,10 @@ class GauntProduct(Product):
         self.method = method
         self.methods = _chosen(method, l_max, odd_paths)
         self._ways: dict[str, Way] = {}
+        self._keys: dict[str, list[tuple[str, str]]] = {}  # names of constants, here and there
         for name in sorted({*self.methods}):
             self._ways[name] = make_way(name, l_max, odd_paths)
+            self._keys[name] = [(key, f"{name}_{key}") for key in self._ways[name].constants]
             for key, value in self._ways[name].constants.items():
                 self._constant(f"{name}_{key}", value)
 
@@ -112,10 +114,10 @@ class GauntProduct(Product):
         self._check_call(x1, x2, weight)
         expanded = None if weight is None else self.expand(weight)
         method = self.methods[0 if x1.shape[-1] == 1 else 1 + (x2.shape[-1] > 1)]
-        x1 = self._on_input(x1, expanded)
-        stored = self._stored(method)
-        prepared = self._ways[method].prepare(stored, x2)
-        return self._on_output(self._ways[method].multiply(stored, x1, prepared), expanded)
+        way, stored = self._ways[method], self._stored(method)
+        if expanded is None:
+            return way.both(stored, x1, x2)
+        return self._on_output(way.both(stored, self._on_input(x1, expanded), x2), expanded)
 
     def prepare(
         self,
@@ -133,8 +135,7 @@ class GauntProduct(Product):
 
     def _stored(self, method: str) -> dict[str, Tensor]:
         kept = self._buffers
-        names = self._ways[method].constants
-        return {name: kept[f"{method}_{name}"] for name in names}  # type: ignore[misc]
+        return {name: kept[key] for name, key in self._keys[method]}  # type: ignore[misc]
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Multiply all pairs of harmonics, by the method for a second input of one channel."""

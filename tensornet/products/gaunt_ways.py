@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from tensornet.kernels import cp_product, cp_scaled, sparse_product, sphere_product
 from tensornet.products.coupling import coupling
@@ -44,6 +45,10 @@ class Way(ABC):
     ) -> Tensor:  # (..., k, c)
         """Multiply with what `prepare` gave."""
 
+    def both(self, stored: Stored, x1: Tensor, x2: Tensor) -> Tensor:
+        """Do `prepare` and `multiply` at once."""
+        return self.multiply(stored, x1, self.prepare(stored, x2))
+
     @abstractmethod
     def count(self, channels: int, channels2: int) -> int:
         """Count the multiplications of one product."""
@@ -55,13 +60,13 @@ class Dense(Way):
     def __init__(self, l_max: int, odd_paths: bool) -> None:
         super().__init__(l_max, odd_paths)
         target = gaunt_target(l_max, odd_paths)
-        self.constants = {"unfolded": target.permute(2, 0, 1).flatten(0, 1)}  # (k i, j)
+        self.constants = {"unfolded": target.permute(1, 2, 0).flatten(1)}  # (j, k i)
 
     def prepare(self, stored: Stored, x2: Tensor) -> Tensor:  # (..., k i, c)
         """Contract the second function with the coupling."""
         if x2.shape[-1] == 1:
-            return _matmul(stored["unfolded"], x2)
-        out: Tensor = stored["unfolded"] @ x2
+            return (x2.squeeze(-1) @ stored["unfolded"]).unsqueeze(-1)
+        out: Tensor = stored["unfolded"].mT @ x2
         return out
 
     def multiply(self, stored: Stored, x1: Tensor, prepared: Tensor) -> Tensor:
@@ -142,19 +147,29 @@ class Grid(Way):
 
     def prepare(self, stored: Stored, x2: Tensor) -> Tensor:  # (..., r, 1) or (..., j, c)
         """Evaluate a second function of one channel."""
-        return _matmul(stored["second"], x2) if x2.shape[-1] == 1 else x2
+        if x2.shape[-1] != 1:
+            return x2
+        return linear(x2.squeeze(-1), stored["second"]).unsqueeze(-1)
 
     def multiply(self, stored: Stored, x1: Tensor, prepared: Tensor) -> Tensor:
         """Evaluate, multiply, and sum over the nodes with their weights."""
         u, v, w = stored["there"], stored["second"], stored["back"]
         if x1.shape[-1] == 1:
-            return _matmul(w.mT, _matmul(u, x1) * prepared)
+            return ((linear(x1.squeeze(-1), u) * prepared.squeeze(-1)) @ w).unsqueeze(-1)
         x1, prepared, batch = _flat(x1, prepared)
         if prepared.shape[-1] == 1:
             out = cp_scaled(x1, prepared.squeeze(-1), u, w)
         else:
             out = cp_product(x1, prepared, u, v, w)
         return out.reshape(*batch, *out.shape[-2:])
+
+    def both(self, stored: Stored, x1: Tensor, x2: Tensor) -> Tensor:
+        """Multiply functions of one channel with as few calls as there can be."""
+        if x1.shape[-1] != 1:
+            return super().both(stored, x1, x2)
+        first = linear(x1.squeeze(-1), stored["there"])
+        second = linear(x2.squeeze(-1), stored["second"])
+        return ((first * second) @ stored["back"]).unsqueeze(-1)
 
     def count(self, channels: int, channels2: int) -> int:
         """Count the three matrices and the product of terms."""
@@ -226,12 +241,3 @@ def _flat(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
     batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
     one, two = (x.expand(*batch, -1, -1).reshape(-1, *x.shape[-2:]) for x in (x1, x2))
     return one, two, batch
-
-
-def _matmul(
-    matrix: Tensor,  # (q, i)
-    x: Tensor,  # (..., i, 1)
-) -> Tensor:  # (..., q, 1)
-    """Multiply functions of one channel as one large matrix."""
-    out: Tensor = (x.squeeze(-1) @ matrix.mT).unsqueeze(-1)  # views, whose slopes are views
-    return out
