@@ -1,7 +1,6 @@
 """Structures with labels as graphs, ready for training."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import Dataset
@@ -9,13 +8,8 @@ from torch_geometric.data import Data
 
 from tensornet.atoms import graph
 from tensornet.datasets.labels import Labels
-from tensornet.datasets.read import Frames
+from tensornet.datasets.read import Frames, group_of
 from tensornet.datasets.references import ReferenceEnergies
-
-if TYPE_CHECKING:
-    import ase
-
-GROUP_KEYS = ("config_type", "group")
 
 
 class GraphDataset(Dataset[Data]):
@@ -84,6 +78,11 @@ class GraphDataset(Dataset[Data]):
         return iter(self._graphs)
 
     @property
+    def most_edges(self) -> int:
+        """Largest number of edges of a structure."""
+        return max((int(data.num_edges) for data in self._graphs), default=0)
+
+    @property
     def n_neighbours(self) -> float:
         """Mean number of neighbours of an atom."""
         edges = sum(int(data.num_edges) for data in self._graphs)
@@ -126,11 +125,3 @@ def reference_of(numbers: Sequence[int], values: Mapping[int, float], where: str
                 f"{chemical_symbols[z]}, which is in {where}. (Was it in the training data?)"
             )
     return float(sum(values[z] for z in numbers))
-
-
-def group_of(atoms: "ase.Atoms") -> str | None:
-    """Give the ``config_type`` or ``group`` of a structure, if it has one."""
-    for key in GROUP_KEYS:
-        if key in atoms.info:
-            return str(atoms.info[key])
-    return None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import ase
 
 
+GROUP_KEYS = ("config_type", "group")
 VALUES = ("energy", "forces", "stress", "virial")
 
 
@@ -68,6 +69,11 @@ class Frames:
         """How many structures have each label, and under ``periodic`` could have a stress."""
         counts = {k: sum(getattr(one, k) is not None for one in self.labels) for k in LABELS}
         return {**counts, "periodic": sum(bool(atoms.pbc.all()) for atoms in self.structures)}
+
+    @property
+    def groups(self) -> set[str]:
+        """Names of the groups that structures belong to."""
+        return {name for atoms in self.structures if (name := group_of(atoms)) is not None}
 
     def compositions(
         self, elements: tuple[int, ...]
@@ -232,6 +238,14 @@ def _check_frame(atoms: "ase.Atoms", name: str) -> None:
             "`read(paths=...)` must name files with finite positions and cells. Got NaN or "
             f"infinite values in {name}. (Remove the frame.)"
         )
+
+
+def group_of(atoms: "ase.Atoms") -> str | None:
+    """Give the ``config_type`` or ``group`` of a structure, if it has one."""
+    for key in GROUP_KEYS:
+        if key in atoms.info:
+            return str(atoms.info[key])
+    return None
 
 
 def _is_isolated(atoms: "ase.Atoms", labels: Labels) -> bool:

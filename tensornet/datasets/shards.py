@@ -50,6 +50,7 @@ class ShardDataset(Dataset[Data]):
         isolated: Energies of isolated atoms, eV.
         n_labels: How many structures have each label, and how many are ``periodic``.
         n_atoms: Number of atoms.
+        groups: Names of the groups that structures belong to.
         most_edges: Largest number of edges of a structure.
         summary: What was read, to show.
         found: Every key in the files.
@@ -77,6 +78,7 @@ class ShardDataset(Dataset[Data]):
         self.most_edges: int = index["most_edges"]
         self.summary: str = index["summary"]
         self.found: str = index["found"]
+        self.groups: set[str] = set(index["groups"])
         sizes = [shard["structures"] for shard in index["shards"]]
         self.starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         self._open: OrderedDict[int, dict[str, Tensor]] = OrderedDict()

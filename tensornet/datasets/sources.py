@@ -215,4 +215,6 @@ def _unpacked(path: str) -> tuple[str | io.StringIO | io.BytesIO, str | None]:
         content: bytes = file.read()
     if kind.isbinary:
         return io.BytesIO(content), name
-    return io.StringIO(content.decode(kind.encoding or "utf-8"), newline=None), name
+    text = io.StringIO(content.decode(kind.encoding or "utf-8"), newline=None)
+    text.name = path  # ASE's reader of OUTCAR files looks for others beside it
+    return text, name

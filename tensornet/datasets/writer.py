@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tensornet._typing import AnyPath
 from tensornet.atoms import graph
-from tensornet.datasets.graphs import group_of
 from tensornet.datasets.labels import LABELS, Labels
+from tensornet.datasets.read import group_of
 from tensornet.datasets.shards import FORMAT, FORMAT_VERSION, PER_ATOM, PER_EDGE
 
 if TYPE_CHECKING:

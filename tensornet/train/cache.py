@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -34,8 +35,11 @@ from tensornet.train.processes import is_main, wait
 from tensornet.train.recipe import Recipe, RecipeError, TrainingError
 from tensornet.train.statistics import Statistics, statistics
 
+log = logging.getLogger(__name__)
+
 FORMAT, FORMAT_VERSION = "tensornet.cache", 1
 SPLITS = ("train", "valid", "test")
+TOLD = 50_000  # structures between two lines of the log
 WHOLE = "whole"  # the training files before some of their frames validate
 
 
@@ -71,7 +75,7 @@ def cached(recipe: Recipe) -> Cache:
         TrainingError: If it cannot be written.
     """
     folder = _folder(recipe)
-    if is_main() and not folder.exists():
+    if is_main() and not (folder / "cache.json").exists():
         prepare_cache(recipe)
     wait()
     content = _content(folder)
@@ -104,7 +108,7 @@ def prepare_cache(recipe: Recipe, *, overwrite: bool = False) -> Cache:
         TrainingError: If it cannot be written.
     """
     folder = _folder(recipe)
-    if folder.exists() and not overwrite:
+    if (folder / "cache.json").exists() and not overwrite:
         raise RecipeError(
             f"The cache {folder} is there already. (Replace it with --overwrite, or name another "
             "folder in `data.cache`.)"
@@ -159,6 +163,8 @@ def _write(recipe: Recipe, folder: Path) -> None:
             except ValueError as error:
                 raise RecipeError(f"`data.{name}`: {' '.join(str(error).split())}") from error
             n += 1
+            if n % TOLD == 0:
+                log.info("%s: %d structures so far", name, n)
         if not n:
             raise RecipeError(f"`data.{name}` must hold structures. Got isolated atoms only.")
         writer.close(summary=reader.summary, found=reader.found, isolated=reader.isolated)

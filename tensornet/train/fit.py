@@ -342,6 +342,12 @@ def _introduction(recipe: Recipe, prepared: Prepared, model: Potential) -> Itera
     yield prepared.references.message
     for name, n in prepared.copies.items():
         yield f"note: {n} of the {name} structures are also in the training data"
+    most = prepared.graphs["train"].most_edges
+    if recipe.training.max_edges is not None and most > recipe.training.max_edges:
+        yield (
+            f"note: a training structure has {most} edges, more than `training.max_edges`; such "
+            "structures are computed alone"
+        )
     known = prepared.statistics
     yield (
         f"scale {known.scale:.4g} eV (what errors in the loss are divided by), "

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from tensornet.models import save, write_atomically
+from tensornet.models.low_rank import merged
 from tensornet.train.checkpoint import rng_state, set_rng_state, write_checkpoint, writing
 from tensornet.train.module import TrainingModule
 from tensornet.train.processes import gather, is_main, rank
@@ -76,7 +77,7 @@ class Keeper(Callback):
             provenance = {**self.provenance, **told}
             if is_main():
                 with writing(self.folder / "model.safetensors") as path:
-                    save(module.model, path, provenance=provenance)
+                    save(merged(module.model), path, provenance=provenance)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write table and checkpoint, and stop if nothing got better for too long."""

@@ -29,6 +29,7 @@ from tensornet.datasets import (
     split,
 )
 from tensornet.models import Potential, build, load
+from tensornet.models.low_rank import add_low_rank
 from tensornet.models.network import Network
 from tensornet.train.loss import TERMS
 from tensornet.train.processes import local_rank, size
@@ -134,11 +135,18 @@ def check(recipe: Recipe, frames: Mapping[str, Frames | ShardDataset]) -> None:
         frames: The splits.
 
     Raises:
-        RecipeError: If labels that the loss asks for are not there, or an element of validation or
-            test, or a group that has a weight, is not in the training data.
+        RecipeError: If labels that the loss asks for are not there, an element of validation or
+            test is not in the training data, or no frame is of a group that has a weight.
     """
     _same_elements(frames)
     _labels(recipe, frames)
+    known = {group for data in frames.values() for group in data.groups}
+    unseen = sorted(set(recipe.loss.groups) - known)
+    if unseen:
+        raise RecipeError(
+            f"`loss.groups` must name groups of the data. Got {', '.join(unseen)}; there are "
+            f"{', '.join(sorted(known)) or 'none'}. (Frames tell their `config_type` or `group`.)"
+        )
 
 
 def make_model(recipe: Recipe, prepared: Prepared) -> Potential:
@@ -190,6 +198,13 @@ def _begin(recipe: Recipe, model: Potential) -> None:
             )
         for name in chosen:
             names[name].requires_grad_(False)
+    if start.lora is not None:
+        if start.model is None:
+            raise RecipeError("`start.lora` needs a model to begin from. (Add `start.model`.)")
+        frozen = [name for name, p in names.items() if not p.requires_grad]
+        with input_errors("`start.lora`: "):
+            add_low_rank(model, start.lora.rank, skip=frozen, seed=recipe.training.seed)
+        return
     if not any(p.requires_grad for p in names.values()):
         raise RecipeError("`start.freeze` must leave something to train.")
 

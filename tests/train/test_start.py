@@ -86,3 +86,33 @@ def test_refuses_what_does_not_fit(
     with pytest.raises(RecipeError, match=said):
         fit(recipe(model=config, start=start), folder / "out")
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_low_rank_fine_tuning(recipe: Make, folder: Path, name: str) -> None:
+    model = MODELS[name]
+    fit(recipe(model=model, training={"epochs": 1, "batch_size": 4}), folder / "first")
+    start = {
+        "model": "first/model.safetensors",
+        "lora": {"rank": 1},
+        "freeze": ["embedding"],
+    }
+    plan = recipe(model=model, training={"epochs": 2, "batch_size": 4}, start=start)
+    results = fit(plan, folder / "second")
+    state = torch.load(folder / "second" / "last.ckpt", weights_only=True)
+    assert len(state["optimizer"]["state"]) == sum(".factors." in key for key in state["model"])
+    before, after = (load(folder / n / "model.safetensors") for n in ("first", "second"))
+    assert set(before.state_dict()) == set(after.state_dict())
+    assert results["model"]["n_parameters"] == before.n_parameters
+    moved = dict(after.named_parameters())
+    for key, p in before.named_parameters():
+        change = (moved[key] - p).detach()
+        if p.ndim == 1 or key == "embedding":
+            assert not change.any(), key
+        elif p.ndim == 2 and min(p.shape) > 1:
+            values = torch.linalg.svdvals(change)
+            assert values[0] > 1e-8, key
+            assert values[1] < 1e-9 * values[0], key
+    fit(plan, folder / "second", resume=True)  # the checkpoint fits a model with factors
+    with pytest.raises(RecipeError, match=r"`start.lora` needs a model"):
+        fit(recipe(model=model, start={"lora": {"rank": 1}}), folder / "alone")
