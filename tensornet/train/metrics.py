@@ -11,10 +11,12 @@ from ase.data import chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Data
 
-from tensornet.datasets import Frames, GraphDataset
+from tensornet.datasets import Frames, GraphDataset, ShardDataset
 from tensornet.models import Potential
 from tensornet.train.batches import Batches
 from tensornet.train.recipe import RecipeError
+
+ENERGY_THRESHOLD, FORCES_THRESHOLD = 0.02, 0.03  # eV, eV/Å: EwT and EFwT of OC20
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Metrics:
         stress_rmse: Root mean square error over the nine components of the stress, meV/Å³.
         n_structures: Number of structures.
         n_atoms: Number of atoms in all of them.
+        forces_rmse_molecules: Mean over structures of the root mean square error over the
+            components of their forces, meV/Å: the "force RMSE" of PubChemQCR and TDN.
+        forces_cosine: Mean over atoms of the cosine between predicted and labelled force (OC20).
+        ewt: Share of structures whose energy is within 20 meV (OC20's EwT).
+        efwt: Share of structures whose energy is within 20 meV and whose forces all are within
+            30 meV/Å per component (OC20's EFwT).
         groups: The same per group (``config_type`` or ``group``), where there are several.
     """
 
@@ -41,6 +49,10 @@ class Metrics:
     stress_rmse: float | None
     n_structures: int
     n_atoms: int
+    forces_rmse_molecules: float | None = None
+    forces_cosine: float | None = None
+    ewt: float | None = None
+    efwt: float | None = None
     groups: dict[str, Metrics] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,8 +111,32 @@ class Predictions:
             stress_rmse=_rmse(_errors(self.stress, self.stress_label)),
             n_structures=len(self.energy),
             n_atoms=int(self.n_atoms.sum()),
+            **self._benchmarks(),
             groups=groups,
         )
+
+    def _benchmarks(self) -> dict[str, float | None]:
+        """Errors as the papers of PubChemQCR and OC20 count them."""
+        energy = (self.energy - self.energy_label).abs()
+        forces = self.forces - self.forces_label
+        known = ~self.forces_label.isnan()
+        owner = torch.repeat_interleave(self.n_atoms)
+        n = len(self.n_atoms)
+        squares = torch.where(known, forces, 0).square().sum(1)
+        count = torch.zeros(n, dtype=forces.dtype).index_add(0, owner, known.sum(1).to(forces))
+        total = torch.zeros(n, dtype=forces.dtype).index_add(0, owner, squares.to(forces))
+        worst = torch.where(known, forces.abs(), 0).amax(1)
+        largest = torch.zeros(n, dtype=forces.dtype).scatter_reduce(0, owner, worst, "amax")
+        whole = known.all(1)
+        cosine = torch.cosine_similarity(self.forces[whole], self.forces_label[whole], dim=1)
+        has_energy, has_forces = ~self.energy_label.isnan(), count > 0
+        near = energy < ENERGY_THRESHOLD
+        return {
+            "forces_rmse_molecules": _mean(1000 * (total / count).sqrt()[has_forces]),
+            "forces_cosine": _mean(cosine),
+            "ewt": _mean(near[has_energy]),
+            "efwt": _mean((near & (largest < FORCES_THRESHOLD))[has_energy & has_forces]),
+        }
 
     def _of(self, chosen: Tensor) -> Predictions:
         atoms = torch.repeat_interleave(chosen, self.n_atoms)
@@ -191,7 +227,7 @@ def predict_graphs(
     before = model.training
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
-    groups = tuple(str(graphs[k].get("group") or "") for k in range(len(graphs)))
+    groups = _groups(graphs)
     try:
         for batch in Batches(graphs, batch_size=batch_size, max_edges=max_edges, keep=False):
             moved = batch.to(model.device)
@@ -213,6 +249,12 @@ def predict_graphs(
     return Predictions(
         energy, energy_label, forces, forces_label, stress, stress_label, n_atoms, std, groups
     )
+
+
+def _groups(graphs: Sequence[Data] | Any) -> tuple[str, ...]:
+    if isinstance(graphs, ShardDataset) and not graphs.index["groups"]:
+        return ("",) * len(graphs)
+    return tuple(str(graphs[k].get("group") or "") for k in range(len(graphs)))
 
 
 def _must_be_numbers(energy: Tensor, forces: Tensor, n_atoms: Tensor) -> None:
@@ -243,6 +285,10 @@ def _errors(predicted: Tensor, label: Tensor) -> Tensor:
     """Subtract where there is a label, so that a prediction that is NaN is not left out."""
     known = ~label.isnan()
     return (predicted[known] - label[known]) * 1000
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.double().mean()) if values.numel() else None
 
 
 def _mae(errors: Tensor) -> float | None:

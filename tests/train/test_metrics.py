@@ -41,6 +41,30 @@ def test_metrics_by_hand(predictions: Predictions) -> None:
     assert (metrics.n_structures, metrics.n_atoms) == (2, 3)
 
 
+def test_metrics_of_papers_by_hand() -> None:
+    nan = [NAN] * 3
+    predictions = Predictions(
+        energy=torch.tensor([1.0, 2.0, 3.0, 4.0]),
+        energy_label=torch.tensor([1.019, 2.021, 3.0, NAN]),
+        forces=torch.tensor([[0.3, 0, 0], [0, 0.4, 0], [0, 0, 0.5], [1.0, 1, 0], [0, 0, 2]]),
+        forces_label=torch.tensor([[0.329, 0, 0], [0, 0.4, 0], [0, 0, 0.5], [1, 0, 0], nan]),
+        stress=torch.zeros(4, 3, 3),
+        stress_label=torch.full((4, 3, 3), NAN),
+        n_atoms=torch.tensor([2, 1, 1, 1]),
+        energy_std=torch.full((4,), NAN),
+    )
+    metrics = predictions.metrics()
+    of_each = [0.029 / math.sqrt(6), 0, 1 / math.sqrt(3)]  # the last has no forces
+    expected = 1000 * sum(of_each) / 3
+    assert metrics.forces_rmse_molecules == pytest.approx(expected, rel=1e-6)
+    assert metrics.forces_rmse != pytest.approx(expected, rel=0.1)
+    assert metrics.forces_cosine == pytest.approx((3 + math.sqrt(0.5)) / 4, rel=1e-6)
+    assert metrics.ewt == pytest.approx(2 / 3)
+    assert metrics.efwt == pytest.approx(1 / 3)
+    far = replace(predictions, forces=predictions.forces + 0.031).metrics()
+    assert (far.ewt, far.efwt) == (metrics.ewt, 0)
+
+
 def test_a_prediction_that_is_nan_is_not_left_out(predictions: Predictions) -> None:
     metrics = replace(predictions, energy=torch.tensor([NAN, -3.0])).metrics()
     assert metrics.energy_mae is not None

@@ -69,7 +69,10 @@ def test_two_processes_train_as_one(
         loss={"stress": 0.5},
         optimizer={"lr": 0.02},
     )
-    (folder / "recipe.yaml").write_text(plan.to_yaml())
+    training = plan.training.model_copy(update={"max_edges": 200, "workers": 1})
+    data = plan.data.model_copy(update={"cache": folder / "kept"})  # one of them makes it
+    shared = plan.model_copy(update={"training": training, "data": data})
+    (folder / "recipe.yaml").write_text(shared.to_yaml())
     fit(plan, folder / "one")
     run = together(folder, "two")
     assert run.returncode == 0, run.stderr[-3000:]
