@@ -24,6 +24,7 @@ from tensornet.kernels import (
     sparse_coupling,
 )
 from tensornet.kernels._tile import BYTES, Vectors
+from tensornet.kernels.convolution.gradient_plan import gradient_plan
 from tensornet.kernels.convolution.plan import plan
 
 CHAINS = 16  # more than the latency of an addition times the units
@@ -82,9 +83,12 @@ def rows(scene: Scene, repeats: int, top: float, stream: float) -> list[dict[str
     d, e, c = (scene.l_max + 1) ** 2, len(scene.sender), scene.channels
     *index, values = sparse_coupling(scene.blocks())
     n_paths = len(scene.paths)
-    tables = [
-        plan("edge_convolution", (d, d, d, n_paths), tuple(index), values, apart)
-        for apart in (False, True)
+    shape, coupling = (d, d, d, n_paths), tuple(index)
+    once = plan("edge_convolution", shape, coupling, values)
+    again = gradient_plan("edge_slopes", shape, coupling, values, c, 1)
+    tables = [  # which cells are not zero, and how many columns there are
+        (np.diff(once.cell_starts) > 0, len(once.columns)),
+        (again.cell_values != 0, len(again.columns)),
     ]
     x, hx, g = (torch.randn(scene.nodes, d, c) for _ in range(3))
     y, hy = (torch.randn(e, d) for _ in range(2))
@@ -105,10 +109,10 @@ def rows(scene: Scene, repeats: int, top: float, stream: float) -> list[dict[str
             times.append(time.process_time() - begin)
         times.sort()
         seconds = times[len(times) // 2]
-        t = tables[name != "forward"]
-        cells, full = len(t.cell_starts) - 1, int((np.diff(t.cell_starts) > 0).sum())
-        columns = per_column * len(t.columns)
-        issued, useful = (2 * e * c * (per_cell * n + columns) for n in (cells, full))
+        full, columns = tables[name != "forward"]
+        issued, useful = (
+            2 * e * c * (per_cell * n + per_column * columns) for n in (len(full), int(full.sum()))
+        )
         roof = max(issued / top, arrays * w.nbytes / stream)
         found.append({
             "l_max": scene.l_max, "channels": c, "kernel": name, "seconds": seconds,

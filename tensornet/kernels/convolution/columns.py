@@ -1,14 +1,12 @@
-"""Vector code of the gradients of the edge convolution: one column of an edge's matrix at a time.
+"""Vector code of the gradients of the edge convolution: edges of one receiver, group by group.
 
-The numbers of a column stay in registers over all channels. Scratch `s` holds, each at its place:
-matrices `m` and `n` (of the harmonics and of their cotangent), a vector of edges per cell; features
-at the receiver `g` and what is summed there, for each vector of channels all rows side by side; the
-weights of an edge; and for each cell a sum over channels, a vector still, which meets the coupling
-later. Features and harmonics stand for a column (p, i), its rows are k.
+Scratch `s` holds vectors of channels: for the cells of a group the coupling contracted with the
+features received (from `m0` on) and, for second derivatives, behind those of a column what is to
+be contracted with it; and for each edge and component of its harmonics a gradient (from `t0` on),
+a vector still. Harmonics of an edge and sums for their gradient stay in registers while the columns
+of a chunk pass by; what weights need stays there during a segment.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -16,182 +14,180 @@ from numba.core import cgutils
 
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.plan import HEIGHTS
-from tensornet.kernels.convolution.tiles import _Code, _make, _sum, ahead
+from tensornet.kernels.convolution.tiles import _Code, _make, _sum, prefetch
 
-_CHAINS = 4  # sums that a core adds to at the same time
-
-
-def _slopes(code: _Code, n_rows: int) -> None:
-    """``ox += w b, ow += x b, t = sum of x w g``, where ``b = sum over rows of m g``."""
-    simd, b, at = code.simd, code.b, code.at
-    ms = _cells(code, "m0", n_rows)
-    sums = [code.variable(code.zero) for _ in ms]
-    with _channels(code):
-        x, w = simd.load(at["x"], at["left"]), simd.load(at["w"], at["right"])
-        product, total = b.fmul(x, w), code.zero
-        for r, (m, mine) in enumerate(zip(ms, sums, strict=True)):
-            g = simd.load(at["s"], at["rows"], r)
-            total = simd.multiply_add(m, g, total)
-            code.add_to(mine, product, g)
-        _add(code, "ox", "left", (w, total))
-        _add(code, "s", "weights", (x, total))
-    _keep(code, sums)
+ENDS = ("x0", "w0", "y0", "x1", "w1")  # where what belongs to an edge stands, and what is asked for
+_HELD = 5  # rows of which cotangents stay in registers too
+_NEAR = 2  # into the second cache: it is needed with the next node
 
 
-def _curvatures(code: _Code, n_rows: int) -> None:
-    """The same for the derivative of that along (hx, hy, hw), and what is summed at receivers.
+def _edges(code: _Code) -> None:
+    """All edges times one vector of channels of a group."""
+    b, at = code.b, code.at
+    with cgutils.for_range(b, at["n"]) as loop:
+        before = dict(at)
+        for k, name in enumerate(ENDS):
+            at[name] = code.whole("ends", code.times(loop.index, len(ENDS)), k)
+        for name in ("x0", "w0"):
+            at[name] = b.add(at[name], at["channel"])
+        slot = code.times(b.mul(loop.index, at["n_y"]), code.simd.lanes)
+        at["t0"] = b.add(at["t0"], slot)
+        with cgutils.for_range(b, at["stop"], start=at["start"]) as chunk:
+            line = code.times(chunk.index, 4)
+            height, row, at["first"], at["last"] = (code.whole("chunks", line, k) for k in range(4))
+            end = b.append_basic_block("end")
+            switch = b.switch(height, end)
+            for n_rows in (*HEIGHTS, 0):
+                block = b.append_basic_block("rows")
+                switch.add_case(code.int(n_rows), block)
+                b.position_at_end(block)
+                _chunk(code, [code.whole("rows", row, r) for r in range(n_rows)])
+                b.branch(end)
+            b.position_at_end(end)
+        at.clear()
+        at.update(before)
 
-    With ``b = sum of m g, d = sum of n g, f = hx w + x hw``: ``ox += hw b + w d, ow += hx b + x d,
-    t = sum of f g, og += m f + n x w``.
+
+def _chunk(code: _Code, rows: list[Any]) -> None:
+    """One edge: its harmonics stand in registers, those of `rows`, or are loaded with a column."""
+    simd, b, at, lanes = code.simd, code.b, code.at, code.simd.lanes
+    held = [_harmonic(code, row, len(rows) <= _HELD) for row in rows]
+    sums = [code.variable(simd.load(at["s"], place)) for *_, place in held]
+    registers = [(y, hy, mine) for (y, hy, _), mine in zip(held, sums, strict=True)]
+    with cgutils.for_range(b, at["last"], start=at["first"]) as loop:
+        line = code.times(loop.index, 5)
+        path, first, last, cell, met = (code.whole("segments", line, k) for k in range(5))
+        ahead = code.times(loop.index, lanes)
+        _ask(code, ("w", "hw"), b.add(at["w1"], ahead))
+        _ask(code, ("x", "hx", "ox"), b.add(at["x1"], ahead))
+        place = b.add(at["w0"], path)
+        w, hw = (simd.load(at[name], place) if name in at else None for name in ("w", "hw"))
+        total = code.variable(code.zero)
+        with cgutils.for_range(b, last, start=first) as column:
+            i, j = (code.whole("columns", code.times(column.index, 2), k) for k in (0, 1))
+            copies = 1 if hw is None else 2
+            step = code.times(b.sub(column.index, first), max(1, len(rows)) * copies)
+            at["cell"] = code.times(b.add(cell, step), lanes)
+            at["x_i"] = b.add(at["x0"], i)
+            if rows:
+                _column(code, w, hw, total, registers)
+            else:
+                y, hy, t = _harmonic(code, j, True)
+                mine = code.variable(simd.load(at["s"], t))
+                _column(code, w, hw, total, [(y, hy, mine)])
+                simd.store(b.load(mine), at["s"], t)
+        _give(code, b.load(total), place, met)
+    for mine, (*_, t) in zip(sums, held, strict=True):
+        simd.store(b.load(mine), at["s"], t)
+
+
+def _harmonic(code: _Code, j: Any, hold: bool) -> tuple[Any, Any, Any]:
+    """A harmonic, its cotangent (or where it stands), and where the sum for its gradient stands."""
+    at, place = code.at, code.b.add(code.at["y0"], j)
+    y = code.simd.every(at["y"], place)
+    hy = code.simd.every(at["hy"], place) if "hy" in at and hold else place
+    return y, hy, code.plus(at["t0"], code.times(j, code.simd.lanes))
+
+
+def _column(code: _Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any, Any]]) -> None:
+    """``ox += w b, ow += x b, oy += x w m`` where ``b = sum over rows of y m``.
+
+    Or the derivative of that along (hx, hy, hw), and what features received take: with
+    ``d = sum of hy m, f = hx w + x hw``: ``ox += hw b + w d, ow += hx b + x d, oy += f m,
+    n += y f + hy x w``.
     """
     simd, b, at = code.simd, code.b, code.at
-    ms, ns = _cells(code, "m0", n_rows), _cells(code, "n0", n_rows)
-    sums = [code.variable(code.zero) for _ in ms]
-    with _channels(code):
-        x, hx = simd.load(at["x"], at["left"]), simd.load(at["hx"], at["left"])
-        w, hw = simd.load(at["w"], at["right"]), simd.load(at["hw"], at["right"])
-        product, change = b.fmul(x, w), simd.multiply_add(x, hw, b.fmul(hx, w))
-        total = turn = code.zero
-        for r, (m, n, mine) in enumerate(zip(ms, ns, sums, strict=True)):
-            g = simd.load(at["s"], at["rows"], r)
-            total, turn = simd.multiply_add(m, g, total), simd.multiply_add(n, g, turn)
-            code.add_to(mine, change, g)
-            _add(code, "s", "received", (m, change), (n, product), v=r)
-        _add(code, "ox", "left", (hw, total), (w, turn))
-        _add(code, "s", "weights", (hx, total), (x, turn))
-    _keep(code, sums)
+    x = simd.load(at["x"], at["x_i"])
+    product = change = b.fmul(x, w)
+    if hw is not None:
+        hx = simd.load(at["hx"], at["x_i"])
+        change = simd.multiply_add(x, hw, b.fmul(hx, w))
+    along = turned = None
+    place = b.add(at["m0"], at["cell"])
+    for r, (y, hy, mine) in enumerate(rows):
+        m = simd.load(at["s"], place, r)
+        along = b.fmul(y, m) if along is None else simd.multiply_add(y, m, along)
+        code.add_to(mine, change, m)
+        if hw is not None:
+            hy = hy if hy.type == simd.type else simd.every(at["hy"], hy)
+            turned = b.fmul(hy, m) if turned is None else simd.multiply_add(hy, m, turned)
+            n = simd.multiply_add(y, change, simd.load(at["s"], place, len(rows) + r))
+            simd.store(simd.multiply_add(hy, product, n), at["s"], place, len(rows) + r)
+    gradient = simd.load(at["ox"], at["x_i"])
+    if hw is None:
+        code.add_to(total, x, along)
+        gradient = simd.multiply_add(w, along, gradient)
+    else:
+        code.add_to(total, hx, along)
+        code.add_to(total, x, turned)
+        gradient = simd.multiply_add(hw, along, simd.multiply_add(w, turned, gradient))
+    simd.store(gradient, at["ox"], at["x_i"])
 
 
-def _cells(code: _Code, base: str, n_rows: int) -> list[Any]:
-    """The numbers of this column, each in a vector of its own."""
-    lanes, at = code.simd.lanes, code.at
-    return [
-        code.simd.every(at["s"], code.plus(at[base], at["cell"], r * lanes)) for r in range(n_rows)
-    ]
+def _ask(code: _Code, names: tuple[str, ...], place: Any) -> None:
+    for name in names:
+        if name in code.at:
+            prefetch(code, name, place, _NEAR)
 
 
-def _keep(code: _Code, sums: list[Any]) -> None:
-    place = code.plus(code.at["t0"], code.at["cell"])
-    for r, total in enumerate(sums):
-        code.simd.store(code.b.load(total), code.at["s"], place, r)
+def _give(code: _Code, total: Any, place: Any, met: Any) -> None:
+    """The gradient of a weight: past the cache where it is not needed soon, or added."""
+    simd, b, at = code.simd, code.b, code.at
+    where = simd.pointer(at["ow"], place)
+    with b.if_else(b.icmp_signed("!=", met, code.int(0))) as (again, new):
+        with again:
+            simd.store(b.fadd(total, simd.load(at["ow"], place)), at["ow"], place)
+        with new, b.if_else(b.icmp_signed("!=", at["past"], code.int(0))) as (far, near):
+            with far:
+                stored = b.store(total, where, align=BYTES)
+                stored.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
+            with near:
+                b.store(total, where, align=simd.size)
 
 
-def _add(code: _Code, array: str, place: str, *factors: tuple[Any, Any], v: int = 0) -> None:
-    data, index = code.at[array], code.at[place]
-    total = code.simd.load(data, index, v)
-    for x, y in factors:
-        total = code.simd.multiply_add(x, y, total)
-    code.simd.store(total, data, index, v)
+def _terms(code: _Code, copies: int, back: bool) -> None:
+    """``m[cell] = sum over terms of values g[k]`` for all channels, ``n = 0``; or the way back.
+
+    Back: ``g[k] += values n[cell]``. Every cell has a first term, which may be zero.
+    """
+    simd, b, at, lanes = code.simd, code.b, code.at, code.simd.lanes
+    size = code.times(b.sub(at["last"], at["first"]), copies * lanes)  # of a vector of channels
+    m0 = b.sub(at["m0"], code.times(at["first"], copies * lanes))
+
+    def add(table: str, values: str, term: Any, new: bool) -> None:
+        place, behind, k = (code.whole(table, code.times(term, 3), n) for n in range(3))
+        value = simd.every(at[values], term)
+        with cgutils.for_range(b, at["vectors"]) as loop:
+            m = code.plus(m0, b.mul(loop.index, size), code.times(place, lanes))
+            n = b.add(m, code.times(behind, lanes))
+            g = code.plus(at["g0"], k, code.times(loop.index, lanes))
+            source, goal = ((at["s"], n), (at["g"], g)) if back else ((at["g"], g), (at["s"], m))
+            x = simd.load(*source)
+            x = b.fmul(value, x) if new else simd.multiply_add(value, x, simd.load(*goal))
+            simd.store(x, *goal)
+            if new and copies == 2:
+                simd.store(code.zero, at["s"], n)
+
+    with cgutils.for_range(b, at["last"], start=at["first"]) as loop:
+        add("cells", "cell_values", loop.index, not back)
+    with cgutils.for_range(b, at["stop"], start=at["start"]) as loop:
+        add("terms", "term_values", loop.index, False)
 
 
-@contextmanager
-def _channels(code: _Code) -> Iterator[None]:
-    """A loop over vectors of channels, in which places are those of this vector."""
-    b, at, lanes = code.b, code.at, code.simd.lanes
-    before = dict(at)
-    with cgutils.for_range(b, at["vectors"]) as loop:
-        turn = b.add(at["turn"], loop.index)
-        ahead(code, ("x", "hx", "ox"), "x", turn)
-        ahead(code, ("w", "hw"), "w", turn)
-        channel = code.times(loop.index, lanes)
-        at["left"] = code.plus(at["x0"], at["i"], channel)
-        at["right"] = code.plus(at["w0"], at["p"], channel)
-        at["weights"] = code.plus(at["ow0"], at["p"], channel)
-        staged = code.plus(b.mul(channel, at["height"]), code.times(at["row"], lanes))
-        at["rows"] = code.plus(at["g0"], staged)
-        if "og0" in at:
-            at["received"] = code.plus(at["og0"], staged)
-        yield
-    at.clear()
-    at.update(before)
-
-
-def _walk(code: _Code, column: Callable[[_Code, int], None]) -> None:
-    """Every column of every chunk of a table."""
-    b, at, lanes = code.b, code.at, code.simd.lanes
+def _sums(code: _Code) -> None:
+    """``o[k] = sum over lanes of s[k], s[k] = 0`` for n vectors."""
+    simd, b, at = code.simd, code.b, code.at
     with cgutils.for_range(b, at["n"]) as loop:
-        line = code.times(loop.index, 5)
-        height, _, first, last, cell = (code.whole("chunks", line, k) for k in range(5))
-        end = b.append_basic_block("end")
-        switch = b.switch(height, end)
-        for n_rows in HEIGHTS:
-            block = b.append_basic_block("rows")
-            switch.add_case(code.int(n_rows), block)
-            b.position_at_end(block)
-            with cgutils.for_range(b, last, start=first) as loop:
-                line = code.times(loop.index, 3)
-                at["i"], at["p"], at["row"] = (code.whole("columns", line, k) for k in range(3))
-                before = code.times(b.sub(loop.index, first), n_rows)
-                at["cell"] = code.times(b.add(cell, before), lanes)
-                at["turn"] = b.mul(loop.index, at["vectors"])
-                column(code, n_rows)
-            b.branch(end)
-        b.position_at_end(end)
+        place = code.plus(at["s0"], code.times(loop.index, simd.lanes))
+        total = _sum(code, simd.load(at["s"], place))
+        simd.store(code.zero, at["s"], place)
+        b.store(total, b.gep(at["o"], [b.add(at["o0"], loop.index)], source_etype=simd.scalar))
 
 
-def _reduce(code: _Code) -> None:
-    """``o[s] = sum over t from starts[s] of values[t] x[index[t]]``, summed over lanes too."""
-    simd, b, at = code.simd, code.b, code.at
-    sums = [code.variable(code.zero) for _ in range(_CHAINS)]
-
-    def add(mine: Any, t: Any) -> None:
-        place = code.plus(at["t0"], code.times(code.whole("index", t), simd.lanes))
-        code.add_to(mine, simd.every(at["values"], t), simd.load(at["s"], place))
-
-    with cgutils.for_range(b, at["n"]) as outer:
-        start, stop = (code.whole("starts", outer.index, k) for k in (0, 1))
-        whole = b.udiv(b.sub(stop, start), code.int(_CHAINS))
-        for mine in sums:
-            b.store(code.zero, mine)
-        with cgutils.for_range(b, whole) as loop:
-            for chain, mine in enumerate(sums):
-                add(mine, code.plus(start, code.times(loop.index, _CHAINS), chain))
-        rest = b.add(start, code.times(whole, _CHAINS))
-        with cgutils.for_range(b, stop, start=rest) as loop:
-            add(sums[0], loop.index)
-        pairs = [b.fadd(b.load(sums[k]), b.load(sums[k + 1])) for k in range(0, _CHAINS, 2)]
-        place = b.gep(at["o"], [b.add(at["o0"], outer.index)], source_etype=simd.scalar)
-        b.store(_sum(code, b.fadd(*pairs)), place)
-
-
-def _move(code: _Code, past: int) -> None:
-    """``o = x, x = 0`` for n numbers, the former past the cache where it is not needed soon."""
-    simd, b, at = code.simd, code.b, code.at
-    with cgutils.for_range(b, b.udiv(at["n"], code.int(simd.lanes))) as loop:
-        channel = code.times(loop.index, simd.lanes)
-        source = code.plus(at["x0"], channel)
-        value = simd.load(at["x"], source)
-        place = simd.pointer(at["o"], code.plus(at["o0"], channel))
-        if past:
-            stored = b.store(value, place, align=BYTES)
-            stored.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
-        else:
-            b.store(value, place, align=simd.size)
-        simd.store(code.zero, at["x"], source)
-
-
-def _stage(code: _Code, back: int) -> None:
-    """Rows of a node side by side in scratch, for each vector of channels; or the way back."""
-    simd, b, at = code.simd, code.b, code.at
-    with (
-        cgutils.for_range(b, at["vectors"]) as outer,
-        cgutils.for_range(b, at["height"]) as loop,
-    ):
-        channel = code.times(outer.index, simd.lanes)
-        place = code.plus(at["x0"], code.whole("rows", loop.index), channel)
-        row = code.plus(b.mul(channel, at["height"]), code.times(loop.index, simd.lanes))
-        staged = code.plus(at["s0"], row)
-        if back:
-            simd.store(simd.load(at["s"], staged), at["x"], place)
-            simd.store(code.zero, at["s"], staged)
-        else:
-            simd.store(simd.load(at["x"], place), at["s"], staged)
-
-
-_TABLES = "chunks| n vectors columns| height s| m0 "
-_PLACES = " x0 w0 x1 w1 n_x n_w k_x k_w"
-slopes = _make(_TABLES + "g0 ow0 t0 x| w| ox|" + _PLACES, _walk, _slopes)
-curvatures = _make(_TABLES + "n0 g0 og0 ow0 t0 x| hx| w| hw| ox|" + _PLACES, _walk, _curvatures)
-reduce = _make("starts| n index| values| s| t0 o| o0", _reduce)
-move, move_past = (_make("x| x0 o| o0 n", _move, past) for past in (0, 1))
-stage, unstage = (_make("rows| height vectors x| x0 s| s0", _stage, back) for back in (0, 1))
+_EDGES = "start stop chunks| rows| segments| columns| ends| n n_y channel past s| t0 m0 "
+_TERMS = "first last cells| cell_values| start stop terms| term_values| vectors g| g0 s| m0"
+slopes = _make(_EDGES + "x| y| w| ox| ow|", _edges)
+curvatures = _make(_EDGES + "x| y| w| hx| hy| hw| ox| ow|", _edges)
+contract_once, contract_twice = (_make(_TERMS, _terms, copies, False) for copies in (1, 2))
+expand = _make(_TERMS, _terms, 2, True)
+sums = _make("n s| s0 o| o0", _sums)

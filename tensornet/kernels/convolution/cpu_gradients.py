@@ -12,14 +12,20 @@ from torch import Tensor
 
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
-from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_edge
-from tensornet.kernels.convolution.columns import move, move_past, reduce, stage, unstage
-from tensornet.kernels.convolution.columns import slopes as _slopes_of_edge
-from tensornet.kernels.convolution.cpu import _away, _checked, _edges, _ordered, _padded
-from tensornet.kernels.convolution.plan import Plan, plan
-from tensornet.kernels.convolution.tiles import contract
+from tensornet.kernels.convolution.columns import (
+    contract_once,
+    contract_twice,
+    expand,
+    sums,
+)
+from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_group
+from tensornet.kernels.convolution.columns import slopes as _slopes_of_group
+from tensornet.kernels.convolution.cpu import _checked, _ordered, _padded
+from tensornet.kernels.convolution.gradient_plan import GradientPlan, gradient_plan
 
 _PAST = 8_000_000  # bytes of a result that no cache would keep until it is read
+_MOST = 24  # edges of a node that are taken together
+_GRAIN = 200_000  # multiplications worth a thread
 
 
 @_bridge.jit
@@ -30,105 +36,97 @@ def _scratch(n, like):  # type: ignore[no-untyped-def]  # Numba infers them
 
 
 @_bridge.jit
-def _matrices(build, y, order, start, stop, turned, s, m0):  # type: ignore[no-untyped-def]
-    """Contract the coupling with the harmonics of a vector of edges."""
-    cell_starts, cell_j, cell_values = build
-    n_j, lanes = y.shape[1], BYTES // y.itemsize
-    for q in range(stop - start):
-        e = order[start + q]
-        for j in range(n_j):
-            turned[j * lanes + q] = y[e, j]
-    contract(cell_starts, len(cell_starts) - 1, cell_j, cell_values, turned, s, m0)
+def _place(  # type: ignore[no-untyped-def]
+    ends, order, sender, start, n, stop, sizes, u, vectors
+):
+    """Where the next n edges stand, and what is asked for meanwhile: a part of a later edge."""
+    n_x, n_w, n_y = sizes
+    for q in range(n):
+        e, turn = order[start + q], u * n + q
+        after, part = order[min(start + n + turn // vectors, stop - 1)], turn % vectors
+        ends[5 * q] = sender[e] * n_x
+        ends[5 * q + 1] = e * n_w
+        ends[5 * q + 2] = e * n_y
+        ends[5 * q + 3] = sender[after] * n_x + n_x // vectors * part
+        ends[5 * q + 4] = after * n_w + n_w // vectors * part
+
+
+@_bridge.jit
+def _part(n):  # type: ignore[no-untyped-def]
+    """How many of n edges are taken together, so that parts are of nearly one size."""
+    return -(-n // -(-n // _MOST))
 
 
 @_bridge.jit
 def _slopes(  # type: ignore[no-untyped-def]
-    tables, build, sums, sizes, x, y, w, g, sender, order, starts, ox, oy, ow, first, last
+    tables, sizes, x, y, w, g, sender, order, starts, ox, oy, ow, first, last
 ):
     """Gradients of the edges that the nodes from first to last receive."""
-    chunks, rows, columns = tables
-    n_x, n_w, n_g, width, past = sizes
-    lanes, n_j, n_cells = BYTES // x.itemsize, y.shape[1], len(build[0]) - 1
-    n_columns = len(columns) // 3
-    staged = len(rows) * width
-    k_x, k_w = -(-n_x // (width * n_columns)), -(-n_w // (width * n_columns))
-    away = _away(n_w * w.itemsize)
-    turned = np.zeros(n_j * lanes, x.dtype)
-    s, m0 = _scratch(2 * n_cells * lanes + staged + n_w, x)
-    t0 = m0 + n_cells * lanes
-    g0 = t0 + n_cells * lanes
-    ow0 = g0 + staged
-    stop, v, here = starts[last], first, -1
-    for start in range(starts[first], stop, lanes):
-        end = min(start + lanes, stop)
-        _matrices(build, y, order, start, end, turned, s, m0)
-        for q in range(end - start):
-            while starts[v + 1] <= start + q:
-                v += 1
-            if v != here:
-                stage(rows, len(rows), width // lanes, g, v * n_g, s, g0)
-                here = v
-            e = order[start + q]
-            after = order[min(start + q + away, stop - 1)]
-            _slopes_of_edge(
-                chunks, len(chunks), width // lanes, columns, len(rows),
-                s, m0 + q, g0, ow0, t0, x, w, ox, sender[e] * n_x, e * n_w,
-                sender[after] * n_x, after * n_w, n_x, n_w, k_x, k_w,
-            )  # fmt: skip
-            reduce(sums[0], n_j, sums[1], sums[2], s, t0, oy, e * n_j)
-            if past:
-                move_past(s, ow0, ow, e * n_w, n_w)
-            else:
-                move(s, ow0, ow, e * n_w, n_w)
+    groups, chunks, rows, segments, columns, cells, cell_values, terms, term_values = tables
+    steps, n_g, width, largest, past = sizes
+    lanes, n_y = BYTES // x.itemsize, steps[2]
+    vectors = width // lanes
+    s, m0 = _scratch(largest * width + _MOST * n_y * lanes, x)
+    t0 = m0 + largest * width
+    ends = np.empty(5 * _MOST, np.int64)
+    for v in range(first, last):
+        start = starts[v]
+        while start < starts[v + 1]:
+            n = _part(starts[v + 1] - start)
+            for k in range(0, len(groups), 6):
+                cell, cell_stop, term, term_stop = groups[k + 2 : k + 6]
+                contract_once(
+                    cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
+                    vectors, g, v * n_g, s, m0,
+                )  # fmt: skip
+                for u in range(vectors):
+                    shift = (u * (cell_stop - cell) - cell) * lanes
+                    _place(ends, order, sender, start, n, starts[last], steps, u, vectors)
+                    _slopes_of_group(
+                        groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
+                        u * lanes, past, s, t0, m0 + shift, x, y, w, ox, ow,
+                    )  # fmt: skip
+            for q in range(n):
+                sums(n_y, s, t0 + q * n_y * lanes, oy, ends[5 * q + 2])
+            start += n
 
 
 @_bridge.jit
 def _curvatures(  # type: ignore[no-untyped-def]
-    tables, build, sums, sizes, x, y, w, g, hx, hy, hw, sender, order, starts,
-    ox, oy, ow, og, first, last,
-):  # fmt: skip
+    tables, sizes, x, y, w, g, hx, hy, hw, sender, order, starts, ox, oy, ow, og, first, last
+):
     """Derivatives of those gradients."""
-    chunks, rows, columns = tables
-    n_x, n_w, n_g, width, past = sizes
-    lanes, n_j, n_cells = BYTES // x.itemsize, y.shape[1], len(build[0]) - 1
-    n_columns = len(columns) // 3
-    staged = len(rows) * width
-    k_x, k_w = -(-n_x // (width * n_columns)), -(-n_w // (width * n_columns))
-    away = _away(n_w * w.itemsize)
-    turned = np.zeros(n_j * lanes, x.dtype)
-    s, m0 = _scratch(3 * n_cells * lanes + 2 * staged + n_w, x)
-    n0 = m0 + n_cells * lanes
-    t0 = n0 + n_cells * lanes
-    g0 = t0 + n_cells * lanes
-    og0 = g0 + staged
-    ow0 = og0 + staged
-    stop, v, here = starts[last], first, -1
-    for start in range(starts[first], stop, lanes):
-        end = min(start + lanes, stop)
-        _matrices(build, y, order, start, end, turned, s, m0)
-        _matrices(build, hy, order, start, end, turned, s, n0)
-        for q in range(end - start):
-            while starts[v + 1] <= start + q:
-                v += 1
-            if v != here:
-                if here >= 0:
-                    unstage(rows, len(rows), width // lanes, og, here * n_g, s, og0)
-                stage(rows, len(rows), width // lanes, g, v * n_g, s, g0)
-                here = v
-            e = order[start + q]
-            after = order[min(start + q + away, stop - 1)]
-            _curvatures_of_edge(
-                chunks, len(chunks), width // lanes, columns, len(rows), s, m0 + q, n0 + q,
-                g0, og0, ow0, t0, x, hx, w, hw, ox, sender[e] * n_x, e * n_w,
-                sender[after] * n_x, after * n_w, n_x, n_w, k_x, k_w,
-            )  # fmt: skip
-            reduce(sums[0], n_j, sums[1], sums[2], s, t0, oy, e * n_j)
-            if past:
-                move_past(s, ow0, ow, e * n_w, n_w)
-            else:
-                move(s, ow0, ow, e * n_w, n_w)
-    if here >= 0:
-        unstage(rows, len(rows), width // lanes, og, here * n_g, s, og0)
+    groups, chunks, rows, segments, columns, cells, cell_values, terms, term_values = tables
+    steps, n_g, width, largest, past = sizes
+    lanes, n_y = BYTES // x.itemsize, steps[2]
+    vectors = width // lanes
+    s, m0 = _scratch(2 * largest * width + _MOST * n_y * lanes, x)
+    t0 = m0 + 2 * largest * width
+    ends = np.empty(5 * _MOST, np.int64)
+    for v in range(first, last):
+        start = starts[v]
+        while start < starts[v + 1]:
+            n = _part(starts[v + 1] - start)
+            for k in range(0, len(groups), 6):
+                cell, cell_stop, term, term_stop = groups[k + 2 : k + 6]
+                contract_twice(
+                    cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
+                    vectors, g, v * n_g, s, m0,
+                )  # fmt: skip
+                for u in range(vectors):
+                    shift = 2 * (u * (cell_stop - cell) - cell) * lanes
+                    _place(ends, order, sender, start, n, starts[last], steps, u, vectors)
+                    _curvatures_of_group(
+                        groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
+                        u * lanes, past, s, t0, m0 + shift, x, y, w, hx, hy, hw, ox, ow,
+                    )  # fmt: skip
+                expand(
+                    cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
+                    vectors, og, v * n_g, s, m0,
+                )  # fmt: skip
+            for q in range(n):
+                sums(n_y, s, t0 + q * n_y * lanes, oy, ends[5 * q + 2])
+            start += n
 
 
 def slopes(
@@ -154,8 +152,7 @@ def _run(
     sender: Tensor, receiver: Tensor, index: tuple[Tensor, ...], values: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     x, y, w, g = at
-    n, c, v = x.shape[0], x.shape[2], g.shape[0]
-    tables = plan(name, (x.shape[1], y.shape[1], g.shape[1], w.shape[1]), index, values, True)
+    n, c, v, n_y = x.shape[0], x.shape[2], g.shape[0], y.shape[1]
     _checked(name, "sender", sender, n)
     order, starts = _ordered(name, "receiver", receiver, v)
     x, w, g = _padded(x, w, g)
@@ -163,22 +160,21 @@ def _run(
         hx, hw = _padded(along[0], along[2])
         along = hx, along[1], hw
     width = x.shape[2]
-    oy, ow = y.new_empty(y.shape), w.new_empty(w.shape)
+    shape = x.shape[1], n_y, g.shape[1], w.shape[1]
+    tables = gradient_plan(name, shape, index, values, width, 2 if along else 1)
+    oy = y.new_empty(y.shape)
+    ow = w.new_zeros(w.shape) if tables.n_unmet else w.new_empty(w.shape)
     og = [g.new_zeros(g.shape)] if along else []
-    inputs = [t if t.ndim == 2 else t.view(-1) for t in (x, y, w, g, *along)]
-    flat = _bridge.arrays(*inputs, sender)
-    outs = _bridge.arrays(oy.view(-1), ow.view(-1), *(t.view(-1) for t in og))
-    columns = (tables.columns * [width, width, 1]).reshape(-1)
-    scaled = tables.chunks, tables.rows * width, columns
-    build = tables.cell_starts, tables.cell_j, tables.cell_values
-    sums = tables.j_starts, tables.j_cells, tables.j_values
-    past = ow.nbytes > _PAST and ow.data_ptr() % BYTES == 0
-    sizes = x.shape[1] * width, w.shape[1] * width, g.shape[1] * width, width, past
+    flat = _bridge.arrays(*(t.view(-1) for t in (x, y, w, g, *along)), sender)
+    outs = _bridge.arrays(*(t.view(-1) for t in (oy, ow, *og)))
+    past = ow.nbytes > _PAST and ow.data_ptr() % BYTES == 0 and tables.whole
+    steps = x.shape[1] * width, w.shape[1] * width, n_y
+    sizes = steps, g.shape[1] * width, width, tables.largest, int(past)
 
     def part(first: int, last: int) -> Tensor:
         mine = x.new_zeros(x.shape)
         (ox,) = _bridge.arrays(mine.view(-1))
-        run(scaled, build, sums, sizes, *flat, order, starts, ox, *outs, first, last)
+        run(tables.flat, sizes, *flat, order, starts, ox, *outs, first, last)
         return mine
 
     parts = _bridge.spread(part, v, _grain(tables, x, w, v))
@@ -190,7 +186,8 @@ def _run(
     )
 
 
-def _grain(tables: Plan, x: Tensor, w: Tensor, v: int) -> int:
+def _grain(tables: GradientPlan, x: Tensor, w: Tensor, v: int) -> int:
     """Receivers worth a thread: buffers of all threads are to take no more than the weights."""
     threads = max(1, w.numel() // x.numel())
-    return max(-(-v * _edges(tables, x.shape[2]) // len(w)), -(-v // threads))
+    edges = max(1, _GRAIN // (len(tables.cells) * x.shape[2]))
+    return max(-(-v * edges // len(w)), -(-v // threads))

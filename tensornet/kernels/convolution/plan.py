@@ -29,7 +29,7 @@ class Plan:
     chunks: Array  # (chunks, 5): rows, first row, first and last column, first cell
     segments: Array  # (segments, 6): the same for columns of one path, and the path
     rows: Array  # (rows,): k
-    columns: Array  # (columns, 2): i and p; (columns, 3): and the first row, where cells are apart
+    columns: Array  # (columns, 2): i and p
     cell_starts: Array  # (cells + 1,)
     cell_j: Array  # (t,)
     cell_values: Array  # (t,)
@@ -43,7 +43,6 @@ def plan(
     sizes: tuple[int, int, int, int],
     at: tuple[Tensor, ...],
     values: Tensor,
-    apart: bool = False,
 ) -> Plan:
     """Check the indices and give the tables, those of last time where the coupling is the same.
 
@@ -52,29 +51,31 @@ def plan(
         sizes: Of i, j, k and p.
         at: The indices.
         values: The numbers.
-        apart: Whether cells without neighbours make a chunk of their own, of one row, which each of
-            its columns names, instead of being filled up with zeros.
     """
     arrays = _bridge.arrays(*at, values)
-    return _plan(name, sizes, apart, arrays[-1].dtype.char, *(a.tobytes() for a in arrays))
+    return _plan(name, sizes, arrays[-1].dtype.char, *(a.tobytes() for a in arrays))
 
 
-@lru_cache(maxsize=256)
-def _plan(
-    name: str, sizes: tuple[int, int, int, int], apart: bool, dtype: str, *content: bytes
-) -> Plan:
-    i, j, k, p = at = [np.frombuffer(c, np.int64) for c in content[:4]]
+def checked(name: str, sizes: tuple[int, ...], content: tuple[bytes, ...]) -> list[Array]:
+    """The indices i, j, k and p, if they are in range."""
+    at = [np.frombuffer(c, np.int64) for c in content]
     for letter, size, index in zip("ijkp", sizes, at, strict=True):
         if index.min() < 0 or index.max() >= size:
             raise IndexError(
                 f"`{name}(at_{letter}=...)` must be from 0 to {size - 1}. "
                 f"Got {index.min()} to {index.max()}."
             )
+    return at
+
+
+@lru_cache(maxsize=256)
+def _plan(name: str, sizes: tuple[int, int, int, int], dtype: str, *content: bytes) -> Plan:
+    i, j, k, p = checked(name, sizes, content[:4])
     values = np.frombuffer(content[4], dtype)
     terms: dict[Cell, list[int]] = defaultdict(list)
     for t, cell in enumerate(zip(p.tolist(), k.tolist(), i.tolist(), strict=True)):
         terms[cell].append(t)
-    chunks, segments, rows, columns, cells = _apart(terms) if apart else _blocks(terms)
+    chunks, segments, rows, columns, cells = _blocks(terms)
     in_cells = [terms.get(cell, []) for cell in cells]
     order = np.array([t for ts in in_cells for t in ts], np.int64)
     cell_of = np.repeat(np.arange(len(cells)), [len(ts) for ts in in_cells])
@@ -92,7 +93,7 @@ def _starts(labels: Array, n: int) -> Array:
 
 def _blocks(terms: Iterable[Cell]) -> tuple[Array, Array, Array, Array, list[Cell]]:
     """Chunks, segments, rows, columns and the (p, k, i) of all cells, those of zeros too."""
-    alone, shared, groups = _split(sorted(terms))
+    alone, shared, groups = split(sorted(terms))
     chunks: list[tuple[int, ...]] = []
     segments: list[tuple[int, ...]] = []
     rows: list[int] = []
@@ -121,37 +122,7 @@ def _blocks(terms: Iterable[Cell]) -> tuple[Array, Array, Array, Array, list[Cel
     return *tables, cells  # type: ignore[return-value]
 
 
-def _apart(terms: Iterable[Cell]) -> tuple[Array, Array, Array, Array, list[Cell]]:
-    """The same without segments, and with few zeros: cells without neighbours stand at the end."""
-    alone, shared, groups = _split(sorted(terms))
-    lone = [(p, k, i) for k, wanted in alone.items() for p, i in wanted]
-    chunks: list[tuple[int, ...]] = []
-    rows: list[int] = []
-    columns: list[tuple[int, ...]] = []
-    cells: list[Cell] = []
-    for group in groups:
-        while group:
-            height = next(h for h in HEIGHTS if h <= len(group))
-            ks, group = group[:height], group[height:]
-            wanted = sorted(set().union(*(shared[k] for k in ks)))
-            if height == 1:
-                lone.extend((p, ks[0], i) for p, i in wanted)
-                continue
-            end = len(columns) + len(wanted)
-            chunks.append((height, len(rows), len(columns), end, len(cells)))
-            columns.extend((i, p, len(rows)) for p, i in wanted)
-            cells.extend((p, k, i) for p, i in wanted for k in ks)
-            rows.extend(ks)
-    rows.extend(sorted({k for _, k, _ in lone} - {*rows}))
-    if lone:
-        chunks.append((1, 0, len(columns), len(columns) + len(lone), len(cells)))
-        columns.extend((i, p, rows.index(k)) for p, k, i in sorted(lone))
-        cells.extend(sorted(lone))
-    tables = (np.array(table, np.int64) for table in (chunks, chunks, rows, columns))
-    return *tables, cells  # type: ignore[return-value]
-
-
-def _split(cells: list[Cell]) -> tuple[Columns, Columns, list[list[int]]]:
+def split(cells: list[Cell]) -> tuple[Columns, Columns, list[list[int]]]:
     """Cells that share neither row nor column within their path, the others, and rows of those.
 
     Cells of the first kind, as on the diagonal of a path of scalars, do not tie rows together. They

@@ -147,14 +147,14 @@ def _pair(code: _Code, n_rows: int, n_vectors: int) -> None:
             simd.store(total, at["o"], place)
 
 
-def prefetch(code: _Code, name: str, index: Any) -> None:
-    """Ask for a line of an array, which is needed soon."""
+def prefetch(code: _Code, name: str, index: Any, near: int = 3) -> None:
+    """Ask for a line of an array, which is needed soon; the nearest cache is 3."""
     b = code.b
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
     function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
     place = b.bitcast(b.gep(code.at[name], [index], source_etype=code.simd.scalar), byte)
-    b.call(function, [place, _INT32(0), _INT32(3), _INT32(1)])  # to read, keep, data
+    b.call(function, [place, _INT32(0), _INT32(near), _INT32(1)])  # to read, data
 
 
 def _fetch(code: _Code) -> None:
