@@ -17,6 +17,7 @@ from tensornet.kernels import (
     polynomial_slope,
     symmetric_polynomial,
 )
+from tensornet.kernels.contraction import turned_polynomial, turned_slope
 from tensornet.kernels.contraction.plan import plan
 
 OFFERS = ("reference", "numba_cpu")
@@ -202,7 +203,7 @@ def test_only_what_is_needed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for kernel in ALL:
         run = watched(kernel.name, kernel.offers["numba_cpu"].load())
-        monkeypatch.setattr(kernel, "_chosen", {("cpu", torch.float64, None): run})
+        monkeypatch.setattr(kernel, "_chosen", {(torch.device("cpu"), torch.float64, None): run})
     given = inputs(5, 4, 2, 2, 9, 3, 2)
     symmetric_polynomial(**{**given, "x": given["x"].requires_grad_()}).sum().backward()
     assert ran == ["symmetric_polynomial", "polynomial_slope"]
@@ -222,3 +223,40 @@ def test_the_inner_loops_are_vectors() -> None:
         pytest.skip("assembly: no fused multiply-add on this processor")
     assert len(multiplied) > 60
     assert not [line for line in multiplied if "ss\t" in line or "sd\t" in line]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_code_made_for_a_coupling(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and slopes, features either way, with a rest of channels and several species."""
+    from tensornet.kernels.contraction import coupling
+
+    monkeypatch.setattr(coupling, "_WORTH", 0)
+    given = inputs(41, 17, 35, 3, 90, 4, 3)
+    g, tight = torch.randn(41, 3, 35), 1e-5 if dtype == torch.float32 else 1e-13
+    given["species"][given["species"] == 1] = 2
+    at = given["species"], given["monomials"], given["at_k"]
+    x, c = given["x"], given["coefficients"]
+    with kernels.use("reference"):
+        want = symmetric_polynomial(x, c, *at, 3), polynomial_slope(x, c, g, *at)
+    x, c, g = x.to(dtype), c.to(dtype), g.to(dtype)
+    turned = x.mT.contiguous()
+    for value, slope in (
+        (symmetric_polynomial(x, c, *at, 3), polynomial_slope(x, c, g, *at)),
+        (turned_polynomial(turned, c, *at, 3), turned_slope(turned, c, g, *at).mT),
+    ):
+        for found, right in zip((value, slope), want, strict=True):
+            assert float((found - right).abs().max() / right.abs().max()) < tight
+
+
+def test_every_term_stands_in_one_part() -> None:
+    from tensornet.kernels.contraction.straight import order, parts
+
+    monomials = torch.tensor(list(combinations_with_replacement(range(10), 4)))
+    tables = plan("test", 9, 3, monomials, torch.randint(3, (len(monomials),)))
+    assert sorted(order(tables)) == list(range(len(monomials)))
+    for part in parts(tables):
+        for left, k, terms in part:
+            for right, t in terms:
+                runs = tables.runs[(tables.runs[:, 2] <= t) & (t < tables.runs[:, 3])]
+                assert runs[:, :2].tolist() == [[left, k]]
+                assert tables.rights[t] == right

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tensornet import _check
 from tensornet.interop.e3nn.arrangement import Permutation
-from tensornet.kernels import symmetric_polynomial
+from tensornet.kernels.contraction import turned_polynomial
 from tensornet.layers.contraction import Recent, present
 
 _NAME = "fast_symmetric_contraction"
@@ -66,8 +66,6 @@ class FastSymmetricContraction(nn.Module):
         self.register_buffer("at_k", torch.tensor(at_k, dtype=torch.int64), persistent=False)
         self.monomials: Tensor
         self.at_k: Tensor
-        columns = torch.arange(self.components * self.channels)
-        self.turn = Permutation(columns.view(self.channels, self.components).T.flatten())
         self.back = Permutation(order)
         self.train(module.training)
         self._recent = Recent()
@@ -95,7 +93,6 @@ class FastSymmetricContraction(nn.Module):
                     f"`{type(self).__name__}({name}=...)` must have shape {shape}. "
                     f"Got {tuple(tensor.shape)}."
                 )
-        turned = self.turn(x.flatten(1)).view(n, self.components, self.channels)
         coefficients, species = self._by_row(y, n)
         if coefficients.dtype != x.dtype:
             raise TypeError(
@@ -103,7 +100,7 @@ class FastSymmetricContraction(nn.Module):
                 f"weights. Got {x.dtype}."
             )
         at = species, self.monomials, self.at_k, self.n_out
-        out: Tensor = self.back(symmetric_polynomial(turned, coefficients, *at).flatten(1))
+        out: Tensor = self.back(turned_polynomial(x, coefficients, *at).flatten(1))
         return out
 
     def _by_row(self, y: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -4,3 +4,5 @@ from tensornet.kernels.contraction.spec import polynomial_curvature as polynomia
 from tensornet.kernels.contraction.spec import polynomial_gradient as polynomial_gradient
 from tensornet.kernels.contraction.spec import polynomial_slope as polynomial_slope
 from tensornet.kernels.contraction.spec import symmetric_polynomial as symmetric_polynomial
+from tensornet.kernels.contraction.turned import turned_polynomial as turned_polynomial
+from tensornet.kernels.contraction.turned import turned_slope as turned_slope

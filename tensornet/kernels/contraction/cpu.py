@@ -9,8 +9,9 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._sort import counting_sort
 from tensornet.kernels._tile import BYTES
+from tensornet.kernels.contraction import coupling
+from tensornet.kernels.contraction.coupling import by_species, suits
 from tensornet.kernels.contraction.plan import plan
 from tensornet.kernels.contraction.tiles import (
     ROWS,
@@ -203,12 +204,7 @@ def _start(
 ) -> None:  # fmt: skip
     (n, n_i, n_c), n_t = x.shape, c.shape[1]
     tables = plan(name, n_i, n_k, monomials, at_k)
-    order, starts = np.empty(n, np.int64), np.empty(len(c) + 1, np.int64)
-    if not counting_sort(*_bridge.arrays(species), order, starts):
-        raise IndexError(
-            f"`{name}(species=...)` must be from 0 to {len(c) - 1}. "
-            f"Got {int(species.min())} to {int(species.max())}."
-        )
+    order, starts = by_species(name, species, len(c))
     flat = _bridge.arrays(*(t.view(-1) for t in (x, c, g, h)))
     outs = _bridge.arrays(*(t.view(-1) for t in (out, out_c, out_g)))
     sizes = n_i, n_k, n_t, n_c
@@ -229,7 +225,10 @@ def polynomial(
     """`symmetric_polynomial`, vectors of channels."""
     out = x.new_empty(x.shape[0], k, x.shape[2])
     at = species, monomials, at_k, k
-    _start("symmetric_polynomial", _EVALUATE, x, c, x, x, *at, out, out, out)
+    if suits(len(x), *c.shape[1:]):
+        coupling.start("symmetric_polynomial", False, False, x, c, x, *at, out)
+    else:
+        _start("symmetric_polynomial", _EVALUATE, x, c, x, x, *at, out, out, out)
     return out
 
 
@@ -239,7 +238,34 @@ def slope(
     """`polynomial_slope`, vectors of channels."""
     out = torch.empty_like(x)
     at = species, monomials, at_k, g.shape[1]
-    _start("polynomial_slope", _SLOPE, x, c, g, x, *at, out, out, out)
+    if suits(len(x), *c.shape[1:]):
+        coupling.start("polynomial_slope", True, False, x, c, g, *at, out)
+    else:
+        _start("polynomial_slope", _SLOPE, x, c, g, x, *at, out, out, out)
+    return out
+
+
+def turned_polynomial(
+    x: Tensor, c: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor, k: int
+) -> Tensor:
+    """`turned_polynomial`, blocks of channels and components turned over in registers."""
+    if not suits(len(x), *c.shape[1:]):
+        return polynomial(x.mT.contiguous(), c, species, monomials, at_k, k)
+    out = x.new_empty(x.shape[0], k, x.shape[1])
+    at = species, monomials, at_k, k
+    coupling.start("turned_polynomial", False, True, x, c, x, *at, out)
+    return out
+
+
+def turned_slope(
+    x: Tensor, c: Tensor, g: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor
+) -> Tensor:
+    """`turned_slope`, blocks of channels and components turned over in registers."""
+    if not suits(len(x), *c.shape[1:]):
+        return slope(x.mT.contiguous(), c, g, species, monomials, at_k).mT.contiguous()
+    out = torch.empty_like(x)
+    at = species, monomials, at_k, g.shape[1]
+    coupling.start("turned_slope", True, True, x, c, g, *at, out)
     return out
 
 

@@ -219,3 +219,17 @@ def curvature(
     at = 1, x, c, g, h, species, monomials, at_k
     change = _results(1, x, c, h, species, monomials, at_k, g.shape[1])
     return _components(*at), _coefficients(*at), change
+
+
+def turned_polynomial(
+    x: Tensor, c: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor, k: int
+) -> Tensor:
+    """`turned_polynomial`; the features are turned beforehand."""
+    return polynomial(x.mT.contiguous(), c, species, monomials, at_k, k)
+
+
+def turned_slope(
+    x: Tensor, c: Tensor, g: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor
+) -> Tensor:
+    """`turned_slope`; the features are turned beforehand."""
+    return slope(x.mT.contiguous(), c, g, species, monomials, at_k).mT.contiguous()

@@ -1,0 +1,150 @@
+"""Values and slopes of the symmetric contraction in code made for its coupling.
+
+It takes features as (n, i, c), or as (n, c, i), whose blocks are turned over in registers.
+"""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tensornet.kernels import _bridge
+from tensornet.kernels._sort import counting_sort
+from tensornet.kernels._tile import BYTES
+from tensornet.kernels._vector import rows_in, rows_out
+from tensornet.kernels.contraction.plan import plan
+from tensornet.kernels.contraction.straight import call, compiled
+from tensornet.kernels.contraction.tiles import move
+
+_WORTH = 1_000_000  # multiplications that are worth to make code
+_LONGEST = 1000  # terms
+_GRAIN = 200_000  # multiplications worth a thread
+_STRIPE = 32  # rows that stay in the cache while their channels are gone through
+
+
+def by_species(name: str, species: Tensor, n_s: int) -> tuple[Any, Any]:
+    """Rows in the order of their species, and where each species starts."""
+    order, starts = np.empty(len(species), np.int64), np.empty(n_s + 1, np.int64)
+    if not counting_sort(*_bridge.arrays(species), order, starts):
+        raise IndexError(
+            f"`{name}(species=...)` must be from 0 to {n_s - 1}. "
+            f"Got {int(species.min())} to {int(species.max())}."
+        )
+    return order, starts
+
+
+def suits(n: int, n_t: int, n_c: int) -> bool:
+    """Whether to make code for a coupling."""
+    return n_t <= _LONGEST and n * n_t * n_c >= _WORTH
+
+
+@_bridge.jit
+def _pack(c, s, n_t, n_c, terms, work, start, at, width):  # type: ignore[no-untyped-def]
+    """Copy the coefficients of a species and of a vector of channels in the order of their use."""
+    lanes = BYTES // c.itemsize
+    for t in range(n_t):
+        source, target = (s * n_t + terms[t]) * n_c + at, start + t * lanes
+        if width == lanes:
+            move(c, source, work, target)
+        else:
+            for lane in range(width):
+                work[target + lane] = c[source + lane]
+
+
+@_bridge.jit
+def _clear(x, start, step, n):  # type: ignore[no-untyped-def]
+    lanes = BYTES // x.itemsize
+    for k in range(n):
+        for lane in range(lanes):
+            x[start + k * step + lane] = 0
+
+
+@_bridge.jit
+def _take(turned, x, node, n, n_c, at, width, work, start, rest):  # type: ignore[no-untyped-def]
+    """Copy the components of a vector of channels of one row."""
+    lanes = BYTES // x.itemsize
+    if turned and width == lanes:
+        place = (node * n_c + at) * n
+        rows_in(x, place, n, place + (n + 1) * lanes <= len(x), work, start, rest)
+        return
+    for i in range(n):
+        for lane in range(width):
+            place = (node * n_c + at + lane) * n + i if turned else (node * n + i) * n_c + at + lane
+            work[start + i * lanes + lane] = x[place]
+
+
+@_bridge.jit
+def _give(turned, x, node, n, n_c, at, width, work, start, rest):  # type: ignore[no-untyped-def]
+    """Copy back."""
+    lanes = BYTES // x.itemsize
+    if turned and width == lanes:
+        rows_out(work, start, x, (node * n_c + at) * n, n, False, rest)
+        return
+    for i in range(n):
+        for lane in range(width):
+            place = (node * n_c + at + lane) * n + i if turned else (node * n + i) * n_c + at + lane
+            x[place] = work[start + i * lanes + lane]
+
+
+@_bridge.jit
+def _run(  # type: ignore[no-untyped-def]
+    code, slope, turned, sizes, x, c, g, order, starts, out, terms, low, high
+):
+    n_i, n_k, n_c = sizes
+    n_t, lanes = len(terms), BYTES // x.itemsize
+    n_out = n_i if slope else n_k
+    blocks = -(-n_c // lanes)
+    work = np.zeros((blocks * n_t + 3 * (n_i + n_k) + 4) * lanes, x.dtype)
+    coefficients = (-work.ctypes.data % BYTES) // x.itemsize
+    here_x = coefficients + blocks * n_t * lanes
+    here_g, here_out = here_x + n_i * lanes, here_x + (n_i + n_k) * lanes
+    rest = work[here_out + max(n_i, n_k) * lanes :]
+    for s in range(len(starts) - 1):
+        begin, end = max(starts[s], low), min(starts[s + 1], high)
+        if begin >= end:
+            continue
+        for block in range(blocks):
+            at = block * lanes
+            to = coefficients + block * n_t * lanes
+            _pack(c, s, n_t, n_c, terms, work, to, at, min(lanes, n_c - at))
+        for stripe in range(begin, end, _STRIPE):
+            for block in range(blocks):
+                at = block * lanes
+                width = min(lanes, n_c - at)
+                whole = width == lanes
+                to = coefficients + block * n_t * lanes
+                for row in range(stripe, min(stripe + _STRIPE, end)):
+                    node = order[row]
+                    x_, xs, xt = x, node * n_i * n_c + at, n_c
+                    g_, gs, gt = g, node * n_k * n_c + at, n_c
+                    out_, os, ot = out, node * n_out * n_c + at, n_c
+                    if turned or not whole:
+                        _take(turned, x, node, n_i, n_c, at, width, work, here_x, rest)
+                        x_, xs, xt = work, here_x, lanes
+                    if slope and not whole:
+                        _take(False, g, node, n_k, n_c, at, width, work, here_g, rest)
+                        g_, gs, gt = work, here_g, lanes
+                    aside = not whole or (slope and turned)
+                    if aside:
+                        out_, os, ot = work, here_out, lanes
+                    _clear(out_, os, ot, n_out)
+                    call(code, x_, xs, xt, work, to, g_, gs, gt, out_, os, ot)
+                    if aside:
+                        t = turned and slope
+                        _give(t, out, node, n_out, n_c, at, width, work, here_out, rest)
+
+
+def start(
+    name: str, slope: bool, turned: bool, x: Tensor, c: Tensor, g: Tensor,
+    species: Tensor, monomials: Tensor, at_k: Tensor, n_k: int, out: Tensor,
+) -> None:  # fmt: skip
+    """Fill `out` with the values of the polynomials, or with their slope."""
+    tables = plan(name, x.shape[2 if turned else 1], n_k, monomials, at_k)
+    n, n_i, n_c = len(x), x.shape[2 if turned else 1], c.shape[2]
+    code, terms = compiled("slope" if slope else "value", tables, n_i, 8 * x.itemsize)
+    order, starts = by_species(name, species, len(c))
+    flat = _bridge.arrays(*(t.view(-1) for t in (x, c, g)))
+    sizes = n_i, n_k, n_c
+    given = slope, turned, sizes, *flat, order, starts, out.view(-1).numpy(), terms
+    grain = -(-_GRAIN // (len(terms) * n_c))
+    _bridge.spread(lambda a, b: _run(code.address, *given, a, b), n, grain)
