@@ -1,6 +1,5 @@
 """Potentials as ASE calculators: relaxation, molecular dynamics, and whatever else speaks ASE."""
 
-import copy
 import warnings
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -19,12 +18,11 @@ from ase.data import chemical_symbols
 from ase.outputs import Properties
 from numpy.typing import NDArray
 
+from tensornet.calculators.prepared import prepared
 from tensornet.calculators.verlet import VerletList
-from tensornet.models import Potential, load, members
+from tensornet.models import Potential, members
 
 Model = str | PathLike[str] | Potential
-
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class PotentialCalculator(Calculator):
@@ -87,21 +85,19 @@ class PotentialCalculator(Calculator):
         skin: float = 0.5,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if dtype not in _DTYPES:
-            raise ValueError(
-                f"`PotentialCalculator(dtype=...)` must be 'float64' or 'float32'. Got {dtype!r}."
-            )
         if not (np.isfinite(skin) and skin >= 0):
             raise ValueError(
                 "`PotentialCalculator(skin=...)` must be zero or a positive length in Å. "
                 f"Got {skin}."
             )
-        # What is neither a model nor a list of them is refused by name in `_prepared`.
+        # What is neither a model nor a list of them is refused by name in `prepared`.
         one = isinstance(model, str | PathLike | Potential) or not isinstance(model, Iterable)
         listed = [cast(Model, model)] if one else list(cast(Sequence[Model], model))
         files = [_files(item) for item in listed]
         self.models = tuple(
-            _prepared(member, device, _DTYPES[dtype]) for some in files for member in some
+            prepared(member, device, dtype, "PotentialCalculator")
+            for some in files
+            for member in some
         )
         _check_committee(self.models)
         self.conservative = bool(self.models[0].conservative)
@@ -228,20 +224,6 @@ class PotentialCalculator(Calculator):
 
 def _files(model: Model) -> Sequence[Model]:
     return members(model) if isinstance(model, str | PathLike) else [model]
-
-
-def _prepared(model: Model, device: str | torch.device | None, dtype: torch.dtype) -> Potential:
-    """Load or copy a model, in evaluation mode and without gradients of its parameters."""
-    if isinstance(model, str | PathLike):
-        potential = load(model)
-    elif isinstance(model, Potential):
-        potential = copy.deepcopy(model)
-    else:
-        raise TypeError(
-            "`PotentialCalculator(model=...)` must be a model file, a potential, or a list of "
-            f"them. Got {type(model).__name__}."
-        )
-    return potential.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
 def _check_committee(models: Sequence[Potential]) -> None:

@@ -1,6 +1,7 @@
 """Neighbour lists that live for many steps of a simulation (Verlet's skin)."""
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,12 +33,18 @@ class VerletList:
     Args:
         cutoff: Largest length of an edge that is wanted, in Å.
         skin: Width added to it, in Å. Zero makes a new list at each call.
+        make: Makes the graph from structure, cutoff and skin, where not every edge is wanted.
 
     Attributes:
         n_builds: How many lists were made so far.
     """
 
-    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
+    def __init__(
+        self,
+        cutoff: float,
+        skin: float = 0.5,
+        make: "Callable[[ase.Atoms, float, float], Data] | None" = None,
+    ) -> None:
         if not (np.isfinite(skin) and skin >= 0):
             raise ValueError(
                 f"`VerletList(skin=...)` must be zero or a positive length in Å. Got {skin}."
@@ -45,6 +52,7 @@ class VerletList:
         self.cutoff = float(cutoff)
         self.skin = float(skin)
         self.n_builds = 0
+        self._make = make or (lambda atoms, cutoff, skin: graph(atoms, cutoff, skin=skin))
         self._start: ase.Atoms | None = None
         self._graph: Data | None = None
 
@@ -64,7 +72,7 @@ class VerletList:
         positions = self._kept_positions(atoms)
         if positions is None or self._graph is None:
             self._graph = None  # a structure that is refused must not leave half a list
-            made = graph(atoms, self.cutoff, skin=self.skin)
+            made = self._make(atoms, self.cutoff, self.skin)
             self.n_builds += 1
             self._start, self._graph = atoms.copy(), made
             return copy.copy(made)
@@ -72,6 +80,10 @@ class VerletList:
         kept.pos = torch.from_numpy(positions)
         kept.cell = torch.tensor(np.array(atoms.cell.array), dtype=torch.float64)[None]
         return kept
+
+    def forget(self) -> None:
+        """Make a new list at the next call."""
+        self._start = self._graph = None
 
     def _kept_positions(
         self, atoms: "ase.Atoms"

@@ -113,6 +113,11 @@ class Potential(nn.Module):
         return dict(zip(self.elements, self.reference.tolist(), strict=True))
 
     @property
+    def n_hops(self) -> int:
+        """How many edges may lie between an atom and those its energy depends on."""
+        return int(self.config.get("layers", 1))
+
+    @property
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)

@@ -136,6 +136,11 @@ class TDN(Network):
                 [attention(), EquivariantLinear(l_max, c, 1, shared=shared)]
             )
 
+    @property
+    def n_hops(self) -> int:
+        """How many edges may lie between an atom and those its energy depends on."""
+        return super().n_hops + 1  # the degree embedding is a message too
+
     def _with_last_layer(
         self, species: Tensor, edge_index: Tensor, vectors: Tensor
     ) -> tuple[Tensor, Tensor]:
