@@ -36,6 +36,10 @@ class ShardWriter:
         edges: Whether to store the edges: more room, by 11 bytes per edge, and less time.
         shard_bytes: Size of a shard, about.
 
+    Attributes:
+        groups: Number of each group.
+        labels: How many structures so far have each label, and how many are ``periodic``.
+
     Examples:
         >>> import tempfile
         >>> from ase import Atoms
@@ -62,7 +66,7 @@ class ShardWriter:
         self.cutoff, self.edges, self.shard_bytes = float(cutoff), edges, shard_bytes
         self.groups: dict[str, int] = {}
         self._elements: set[int] = set()
-        self._labels = dict.fromkeys((*LABELS, "periodic"), 0)
+        self.labels = dict.fromkeys((*LABELS, "periodic"), 0)
         self._shards: list[dict[str, Any]] = []
         self._most_edges = 0
         self._weighted = False
@@ -125,8 +129,8 @@ class ShardWriter:
         self._weighted |= float(kept["weight"]) != 1
         self._elements.update(kept["numbers"].unique().tolist())
         for label in LABELS:
-            self._labels[label] += not bool(kept[label].isnan().all())
-        self._labels["periodic"] += bool(kept["pbc"].all())
+            self.labels[label] += not bool(kept[label].isnan().all())
+        self.labels["periodic"] += bool(kept["pbc"].all())
         if self._bytes >= self.shard_bytes:
             self._flush()
 
@@ -151,7 +155,7 @@ class ShardWriter:
             "cutoff": self.cutoff,
             "stored_edges": self.edges,
             "elements": sorted(self._elements),
-            "labels": self._labels,
+            "labels": self.labels,
             "groups": list(self.groups),
             "weighted": self._weighted,
             "most_edges": self._most_edges,

@@ -164,7 +164,8 @@ def _write(recipe: Recipe, folder: Path) -> None:
                 raise RecipeError(f"`data.{name}`: {' '.join(str(error).split())}") from error
             n += 1
             if n % TOLD == 0:
-                log.info("%s: %d structures so far", name, n)
+                told = ", ".join(f"{count} {label}" for label, count in writer.labels.items())
+                log.info("%s: %d structures so far (%s)", name, n, told)
         if not n:
             raise RecipeError(f"`data.{name}` must hold structures. Got isolated atoms only.")
         writer.close(summary=reader.summary, found=reader.found, isolated=reader.isolated)
