@@ -90,6 +90,7 @@ def _give(turned, x, node, n, n_c, at, width, work, start, rest):  # type: ignor
 def _run(  # type: ignore[no-untyped-def]
     code, slope, turned, sizes, x, c, g, order, starts, out, terms, low, high
 ):
+    """Rows from low to high in the order of their species; a few rows meet all their channels."""
     n_i, n_k, n_c = sizes
     n_t, lanes = len(terms), BYTES // x.itemsize
     n_out = n_i if slope else n_k

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -231,22 +230,3 @@ def _move(typing: Any, x: Any, source: Any, y: Any, target: Any) -> Any:
 
 
 move = intrinsic(_move)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def soon_read(typing: Any, x: Any, first: Any, last: Any) -> Any:
-    """Ask for the cache lines of places that are read soon."""
-
-    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        kind, byte, hint = signature.args[0], ir.IntType(8).as_pointer(), ir.IntType(32)
-        data = context.make_array(kind)(context, b, args[0]).data
-        simd = Vectors(b, context.get_value_type(kind.dtype), kind.dtype.bitwidth)
-        asks = ir.FunctionType(ir.VoidType(), [byte, hint, hint, hint])
-        function = b.module.declare_intrinsic("llvm.prefetch", [byte], asks)
-        step = args[1].type(simd.lanes)
-        with cgutils.for_range_slice(b, args[1], args[2], step) as (place, _):
-            line = b.bitcast(simd.pointer(data, place), byte)
-            b.call(function, [line, hint(0), hint(3), hint(1)])  # to read, keep, data
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, types.intp), code
