@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tensornet.kernels import aligned_product, core_numbers
 from tensornet.products.base import Cost, Product
+from tensornet.products.coupling import block
 from tensornet.so3 import gauss_legendre_grid, spherical_harmonics
 
 
@@ -23,11 +24,10 @@ class AlignedProduct(Product):
 
     Args:
         l_max: Highest degree.
-        path_weights: ``"none"``, ``"shared"`` or ``"separable"``, as in `Product`.
+        path_weights: As in `Product`, but ``"path"`` takes one weight per path, (p, 1), for all
+            samples and channels: they are summed to one set of numbers on the axis, at no cost per
+            sample. Weights of a path that differ by channel or sample do not stay apart there.
         odd_paths: As in `Product`.
-
-    Raises:
-        ValueError: If weights per path are asked for, which do not stay apart on the axis.
 
     Derivatives:
         Any order, to the features, weights, and the vectors behind `x2`.
@@ -45,19 +45,18 @@ class AlignedProduct(Product):
 
     def __init__(self, l_max: int, path_weights: str = "none", *, odd_paths: bool = True) -> None:
         super().__init__(l_max, path_weights, odd_paths=odd_paths)
-        if path_weights == "path":
-            raise ValueError(
-                "`AlignedProduct(path_weights=...)` must be none, shared or separable. Got 'path'. "
-                "(Take `EdgeProduct` or `ClebschGordanProduct`.)"
-            )
-        axis = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
-        matrix = torch.einsum("ijk,j->ki", self.target(), spherical_harmonics(axis, l_max)[0])
-        numbers = core_numbers(l_max)
-        rows = [l3 * (l3 + 1) + abs(m) for _, l3, m in numbers]
-        columns = [l1 * (l1 + 1) + m for l1, _, m in numbers]
-        self._constant("core", matrix[rows, columns])
+        target = self.target()
+        if path_weights != "path":
+            self._constant("core", _on_axis(target, l_max))
+            return
+        alone = []
+        for path in self.paths():
+            only = torch.zeros_like(target)
+            only[block(path)] = target[block(path)]
+            alone.append(_on_axis(only, l_max))
+        self._constant("core", torch.stack(alone))
 
-    core: Tensor  # (q,)
+    core: Tensor  # (q,), or (p, q) with a weight per path
 
     def prepare(
         self,
@@ -78,9 +77,31 @@ class AlignedProduct(Product):
         axis = x2.new_tensor([[0.0], [1.0], [0.0]]).expand(*x2.shape[:-2], 3, 1)
         return torch.cat([x2, axis], -2)  # degree zero knows no direction
 
+    def expand(
+        self,
+        weight: Tensor,  # (..., *weight_shape), or (p, 1)
+    ) -> Tensor:  # (..., c), (..., 2, k, c) or (q,)
+        """Repeat weights for the components they act on; sum those of paths to numbers on the axis.
+
+        Raises:
+            ValueError: If weights of paths differ by sample or channel.
+        """
+        if self.path_weights != "path":
+            return super().expand(weight)
+        if weight.ndim != 2 or weight.shape[-1] != 1:
+            raise ValueError(
+                f"`AlignedProduct(weight=...)` must have shape ({len(self.core)}, 1), since paths "
+                f"do not stay apart on the axis. Got {tuple(weight.shape)}. "
+                "(Take `EdgeProduct` or `ClebschGordanProduct`.)"
+            )
+        out: Tensor = weight[:, 0] @ self.core
+        return out
+
     def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
         """Turn, multiply and turn back."""
         shared = self.path_weights == "shared"
+        core = expanded if self.path_weights == "path" else self.core
+        assert core is not None
         x1 = self._on_input(x1, expanded)
         batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
         d, c = x1.shape[-2:]
@@ -89,7 +110,7 @@ class AlignedProduct(Product):
         weight = factor if expanded is None or not shared else factor * expanded
         weight = weight.expand(*batch, c).reshape(-1, c)
         x1 = x1.expand(*batch, d, c).reshape(-1, d, c)
-        out = aligned_product(x1, vectors, weight, self.core).reshape(*batch, d, c)
+        out = aligned_product(x1, vectors, weight, core).reshape(*batch, d, c)
         return out if shared else self._on_output(out, expanded)
 
     def to_dense(self) -> Tensor:  # (i, j, k)
@@ -98,7 +119,8 @@ class AlignedProduct(Product):
         points, weights = points.to(self.core), weights.to(self.core)
         Y = spherical_harmonics(points, self.l_max)
         ones = torch.eye(self.dim).to(self.core).expand(len(points), -1, -1)
-        plain = aligned_product(ones, points, self.core.new_ones(len(points), self.dim), self.core)
+        core = self.core.sum(0) if self.path_weights == "path" else self.core
+        plain = aligned_product(ones, points, core.new_ones(len(points), self.dim), core)
         return torch.einsum("g,gki,gj->ijk", weights / weights.sum(), plain, Y)
 
     def cost(self, n: int, channels: int) -> Cost:
@@ -109,3 +131,13 @@ class AlignedProduct(Product):
         axis = sum((self.l_max + 1 - m) ** 2 * (4 if m else 1) for m in degrees)
         multiplies = n * (channels * (2 * (tilt + about) + axis) + tilt * (2 * self.l_max + 1))
         return Cost(multiplies, self._traffic(n, channels))
+
+
+def _on_axis(coupling: Tensor, l_max: int) -> Tensor:  # (i, j, k) -> (q,)
+    """Contract a coupling with the harmonics of the polar axis; the numbers that are left."""
+    axis = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
+    matrix = torch.einsum("ijk,j->ki", coupling, spherical_harmonics(axis, l_max)[0])
+    numbers = core_numbers(l_max)
+    rows = [l3 * (l3 + 1) + abs(m) for _, l3, m in numbers]
+    columns = [l1 * (l1 + 1) + m for l1, _, m in numbers]
+    return matrix[rows, columns]

@@ -21,20 +21,21 @@ from typing import Any
 import torch
 
 from tensornet import __version__, _check
+from tensornet.products.aligned import AlignedProduct
 from tensornet.products.base import Product
 from tensornet.products.clebsch_gordan import ClebschGordanProduct
 from tensornet.products.cp import CPProduct
 from tensornet.products.edge import EdgeProduct
 from tensornet.products.gaunt import METHODS, GauntProduct
 from tensornet.products.matrix import MatrixProduct
-from tensornet.so3 import dim
+from tensornet.so3 import dim, spherical_harmonics
 
 Measure = Callable[[Mapping[str, Callable[[], object]]], Mapping[str, float]]
 KINDS = ("clebsch_gordan", "gaunt", "matrix")
 _CP_L_MAX = 3  # factors of exact rank are at hand up to here
 _TOO_DEAR = 40  # times the fewest multiplications: not worth a measurement
 _NUMBERS = 2**24  # most numbers of an input that is timed
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def select(
     dtype: torch.dtype | None = None,
     path_weights: str = "none",
     odd_paths: bool | None = None,
+    harmonics: bool = False,
     backward: bool = True,
     refresh: bool = False,
     cache: str | os.PathLike[str] | None = None,
@@ -94,6 +96,8 @@ def select(
         dtype: Of the features. By default torch's default.
         path_weights: As in `Product`; only products that take them are candidates.
         odd_paths: As in `Product`. By default not for ``"gaunt"``, and else yes.
+        harmonics: Whether the second input is always the harmonics of a direction, in one channel:
+            then `AlignedProduct` is a candidate too.
         backward: Whether a call is timed with the gradients to all inputs.
         refresh: Whether to measure again what is in the cache.
         cache: Folder of the answers. By default that of the variable ``TENSORNET_CACHE``, or the
@@ -122,14 +126,30 @@ def select(
     _check.at_least("select", 1, n=n, channels=channels, channels2=channels2)
     if channels2 not in (1, channels):
         raise ValueError(f"`select(channels2=...)` must be 1 or {channels}. Got {channels2}.")
+    if harmonics and channels2 != 1:
+        raise ValueError(
+            f"`select(harmonics=...)` must be false for a second input of many channels. "
+            f"Got {harmonics!r} and {channels2} channels."
+        )
     odd = kind != "gaunt" if odd_paths is None else odd_paths
     dtype = torch.get_default_dtype() if dtype is None else dtype
     device = torch.device(device)
-    makers = _candidates(kind, l_max, channels2, path_weights, odd)
+    makers = _candidates(kind, l_max, channels2, path_weights, odd, harmonics)
     key = {
         "format": _FORMAT,
         **_machine(device),
-        "task": [kind, l_max, n, channels, channels2, path_weights, odd, backward, str(dtype)],
+        "task": [
+            kind,
+            l_max,
+            n,
+            channels,
+            channels2,
+            path_weights,
+            odd,
+            harmonics,
+            backward,
+            str(dtype),
+        ],
         "candidates": sorted(makers),
     }
     path = _folder(cache) / f"select-{hashlib.sha256(_text(key).encode()).hexdigest()[:24]}.json"
@@ -151,7 +171,7 @@ def select(
 
 
 def _candidates(
-    kind: str, l_max: int, channels2: int, path_weights: str, odd_paths: bool
+    kind: str, l_max: int, channels2: int, path_weights: str, odd_paths: bool, harmonics: bool
 ) -> dict[str, Callable[[], Product]]:
     """All exact products that may be fastest, not made yet."""
     weights: dict[str, Any] = {"path_weights": path_weights, "odd_paths": odd_paths}
@@ -164,6 +184,8 @@ def _candidates(
             found["EdgeProduct"] = lambda: EdgeProduct(l_max, **weights)
         if l_max <= _CP_L_MAX and path_weights != "path":
             found["CPProduct"] = lambda: CPProduct(l_max, **weights)
+        if harmonics and path_weights != "path":  # whose weights may differ by sample and channel
+            found["AlignedProduct"] = lambda: AlignedProduct(l_max, **weights)
     else:
         for method in METHODS[1:]:
             if (l_max <= 10 or method not in ("dense", "sparse")) and method != "fourier":
@@ -202,7 +224,11 @@ def _call(
     shapes: list[tuple[int, ...]] = [(n, product.dim, channels), (n, product.dim, channels2)]
     if product.path_weights != "none":
         shapes.append((n, *product.weight_shape(channels)))
-    inputs = [torch.randn(shape, generator=rng, dtype=torch.float64).to(like) for shape in shapes]
+    inputs = [torch.randn(shape, generator=rng, dtype=torch.float64) for shape in shapes]
+    if channels2 == 1:  # some products take nothing but harmonics
+        directions = torch.randn(n, 3, generator=rng, dtype=torch.float64)
+        inputs[1] = spherical_harmonics(directions, product.l_max)[..., None]
+    inputs = [x.to(like) for x in inputs]
 
     def run() -> object:
         given = [x.detach().requires_grad_(backward) for x in inputs]

@@ -35,6 +35,26 @@ def test_is_the_product_with_the_matrix_of_the_edge(l_max: int, mode: str, odd: 
 
 @pytest.mark.parametrize("odd", [True, False])
 @pytest.mark.parametrize("l_max", [0, 1, 2, 4])
+def test_weights_of_paths_that_samples_and_channels_share(l_max: int, odd: bool) -> None:
+    product = AlignedProduct(l_max, "path", odd_paths=odd)
+    exact = EdgeProduct(l_max, "path", odd_paths=odd)
+    x, r, _ = inputs(l_max, "none", 7, 3)
+    w = torch.randn(len(product.paths()), 1)
+    found = []
+    for p in (product, exact):
+        leaves = [t.clone().requires_grad_() for t in (x, r, w)]
+        out = p(leaves[0], spherical_harmonics(leaves[1], l_max)[..., None], leaves[2])
+        slopes = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
+        again = torch.autograd.grad(sum(s.sin().sum() for s in slopes), leaves)
+        found.append([out, *slopes, *again])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(product.to_dense(), exact.to_dense(), rtol=0, atol=1e-13)
+    assert product.expressivity() == len(product.paths())
+
+
+@pytest.mark.parametrize("odd", [True, False])
+@pytest.mark.parametrize("l_max", [0, 1, 2, 4])
 def test_certificate(l_max: int, odd: bool) -> None:
     product, exact = AlignedProduct(l_max, odd_paths=odd), EdgeProduct(l_max, odd_paths=odd)
     torch.testing.assert_close(product.to_dense(), exact.to_dense(), rtol=0, atol=1e-13)
@@ -107,9 +127,12 @@ def test_generators_turn_harmonics(l: int) -> None:
 
 
 def test_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match="must be none, shared or separable"):
-        AlignedProduct(1, "path")
     x, y = torch.randn(3, 4, 2), torch.randn(3, 4, 1)
+    for w in (torch.ones(5, 2), torch.ones(3, 5, 1)):
+        with pytest.raises(ValueError, match=r"weight=...\)` must have shape \(5, 1\)"):
+            AlignedProduct(1, "path")(x, y, w)
+    with pytest.raises(ValueError, match=r"weight=...\)` must fit path_weights='path'"):
+        AlignedProduct(1, "path")(x, y)
     with pytest.raises(ValueError, match="must have 1 channel"):
         AlignedProduct(1)(x, y.expand(-1, -1, 2))
     core, w = torch.randn(6), torch.ones(3, 2)

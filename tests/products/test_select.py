@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tensornet.products import GauntProduct, Product, select
+from tensornet.products import AlignedProduct, EdgeProduct, GauntProduct, Product, select
 from tensornet.products.coupling import KINDS
 
 
@@ -51,6 +51,20 @@ def test_candidates_compute_the_same_map(
         assert found.product.certificate().approximation < 1e-12
     for result in results:
         torch.testing.assert_close(result, results[0], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["none", "shared", "separable", "path"])
+def test_the_axis_is_a_candidate_for_harmonics(mode: str, tmp_path: Path) -> None:
+    names, clock = Clock(""), Clock("Aligned" if mode != "path" else "Edge")
+    options = {"path_weights": mode, "harmonics": True, "cache": tmp_path}
+    select("clebsch_gordan", 2, 4, 3, measure=names, **options)  # type: ignore[arg-type]
+    assert ("AlignedProduct" in names.seen) == (mode != "path")
+    found = select("clebsch_gordan", 2, 4, 3, measure=clock, refresh=True, **options)  # type: ignore[arg-type]
+    assert isinstance(found.product, AlignedProduct if mode != "path" else EdgeProduct)
+    select("clebsch_gordan", 2, 4, 3, path_weights=mode, cache=tmp_path, measure=names)
+    assert "AlignedProduct" not in names.seen
+    with pytest.raises(ValueError, match=r"`select\(harmonics=...\)` must be false"):
+        select("clebsch_gordan", 2, 4, 3, channels2=3, measure=names, **options)  # type: ignore[arg-type]
 
 
 def test_asks_once_and_remembers(tmp_path: Path) -> None:
