@@ -179,7 +179,9 @@ def test_mace_has_the_split_of_a_training_run(monkeypatch: pytest.MonkeyPatch) -
         assert used <= set(split(20, 5, 3)[0])
 
 
-@pytest.mark.parametrize("name", ["md_speed", "training_speed"])
+@pytest.mark.parametrize(
+    "name", ["md_speed", pytest.param("training_speed", marks=pytest.mark.slow)]
+)
 def test_benchmark_beside_mace(name: str, tmp_path: Path) -> None:
     out = tmp_path / f"{name}.json"
     words = ("--smoke", "--systems", "molecule", "--out", str(out))
