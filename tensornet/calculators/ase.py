@@ -18,6 +18,7 @@ from ase.data import chemical_symbols
 from ase.outputs import Properties
 from numpy.typing import NDArray
 
+from tensornet.calculators.dispersion import Dispersion
 from tensornet.calculators.prepared import prepared
 from tensornet.calculators.verlet import VerletList
 from tensornet.models import Potential, members
@@ -46,6 +47,8 @@ class PotentialCalculator(Calculator):
         skin: Width added to the cutoff in Å, so that the neighbour list is kept while atoms move
             less than half of it. It changes the speed, not the result. Zero makes a list at each
             call.
+        dispersion: A D3 correction to add, as ``"d3bj:pbe"``, by the library ``dftd3``; then
+            there are no energies and stresses per atom. See `Dispersion`.
 
     Attributes:
         models: The potentials that are evaluated.
@@ -54,7 +57,9 @@ class PotentialCalculator(Calculator):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a file is no model file, or members of a committee do not fit together.
+        ValueError: If a file is no model file, members of a committee do not fit together, or
+            there is no such dispersion correction.
+        ModuleNotFoundError: If dispersion is asked for and ``dftd3`` is not installed.
         TypeError: If `model` is something else.
 
     Examples:
@@ -83,6 +88,7 @@ class PotentialCalculator(Calculator):
         device: str | torch.device | None = None,
         dtype: str = "float64",
         skin: float = 0.5,
+        dispersion: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not (np.isfinite(skin) and skin >= 0):
@@ -110,6 +116,7 @@ class PotentialCalculator(Calculator):
                 stacklevel=2,
             )
         self._list = VerletList(max(member.cutoff for member in self.models), skin)
+        self._dispersion = None if dispersion is None else Dispersion(dispersion)
         self._why_no_stress = ""
 
     @property
@@ -160,6 +167,13 @@ class PotentialCalculator(Calculator):
                 results[f"{name}_std"] = np.std([output[name] for output in outputs], axis=0)
         for name in {"energy", "energy_std"}.intersection(results):
             results[name] = float(results[name].item())
+        if self._dispersion is not None:
+            for name, value in self._dispersion.results(atoms).items():
+                if name in results:
+                    results[name] = results[name] + value
+            for name in ("energies", "stresses"):  # the library has none
+                results.pop(name, None)
+            results["energy"] = float(results["energy"])
         results["free_energy"] = results["energy"]
         if not (np.isfinite(results["energy"]) and np.isfinite(results["forces"]).all()):
             raise ValueError(
