@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tensornet.layers.equivariant import EquivariantLinear
+from tensornet.layers.perceptron import perceptron
 from tensornet.products import Product
 from tensornet.so3 import degrees
 
@@ -119,8 +120,10 @@ class RadialMLP(nn.Module):
             weight if expand is None else expand(weight)
             for weight, expand in zip(self.last, self.expand, strict=True)
         ]
-        matrix = torch.cat([weight.flatten(1) for weight in last], 1)
-        out = torch.addmm(matrix[0], self.net(radial), matrix[1:])
+        flat = [weight.flatten(1) for weight in last]
+        matrix = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+        w1, b1, w2, b2 = self.net.parameters()
+        out = perceptron(radial, w1, b1, w2, b2, matrix)
         parts = out.split([weight[0].numel() for weight in last], 1)
         return [x.unflatten(1, weight.shape[1:]) for x, weight in zip(parts, last, strict=True)]
 

@@ -8,7 +8,8 @@ from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from tensornet.layers.attention import sum_to_receivers
-from tensornet.layers.radial import polynomial_envelope
+from tensornet.layers.jets import evaluate, over, times
+from tensornet.layers.radial import envelope_jet
 
 COULOMB = 14.399645478425668  # e²/(4 pi epsilon_0) in eV Å, CODATA 2018
 
@@ -80,13 +81,23 @@ class ZBL(nn.Module):
     ) -> Tensor:  # (n,)
         """Give half of each pair's repulsion to either atom, eV."""
         s, r = species[edge_index[0]], species[edge_index[1]]
-        x = distances * self.screening[s, r]
-        phi = torch.zeros_like(x)
-        for a, b in zip(self.coefficients, self.exponents, strict=True):
-            phi = phi + a * torch.exp(-b * x)
-        pair = COULOMB * self.z[s] * self.z[r] / distances * phi
-        pair = pair * polynomial_envelope(distances / self.range[s, r])
+        charges, screening = COULOMB * self.z[s] * self.z[r], self.screening[s, r]
+        reach = self.range[s, r]
+        pair = evaluate(lambda x, n: self._pair(x, charges, screening, reach, n), distances)
         return 0.5 * sum_to_receivers(pair, edge_index[1], species.shape[0])
+
+    def _pair(
+        self, d: Tensor, charges: Tensor, screening: Tensor, reach: Tensor, n: int
+    ) -> list[Tensor]:
+        """The repulsion of pairs and its derivatives along their distances."""
+        rates = -screening[:, None] * d.new_tensor(self.exponents)
+        terms = charges[:, None] * d.new_tensor(self.coefficients) * torch.exp(rates * d[:, None])
+        screened = [terms.sum(-1)]
+        for _ in range(n):
+            terms = terms * rates
+            screened.append(terms.sum(-1))
+        switch = [y / reach**k for k, y in enumerate(envelope_jet(d / reach, 6, n))]
+        return times(over(screened, d), switch)
 
 
 class ScalarReadout(nn.Module):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tensornet import _check
+from tensornet.layers.jets import evaluate, over, times
+from tensornet.layers.jets import power as power_jet
 
 
 def polynomial_envelope(
@@ -40,11 +42,20 @@ def polynomial_envelope(
         tensor([1.0000, 0.7461, 0.0000, 0.0000])
     """
     _check.at_least("polynomial_envelope", 1, power=power)
+    return evaluate(lambda x, n: envelope_jet(x, power, n), x)
+
+
+def envelope_jet(x: Tensor, p: int, n: int) -> list[Tensor]:
+    """Give the envelope and its derivatives: the first is a multiple of x^(p - 1) (1 - x)^3."""
     rest = (1 - x).clamp(min=0)
-    series = torch.full_like(x, math.comb(power + 2, 3))
-    for k in reversed(range(power - 1)):
+    series = torch.full_like(x, math.comb(p + 2, 3))
+    for k in reversed(range(p - 1)):
         series = series * x + math.comb(k + 3, 3)
-    return torch.where(x < 1, rest**4 * series, 0.0)
+    out = [rest**4 * series]
+    if n:
+        fall = [(-1) ** k * y for k, y in enumerate(power_jet(rest, 3, n - 1))]
+        out += [-p * math.comb(p + 3, 3) * y for y in times(power_jet(x, p - 1, n - 1), fall)]
+    return [torch.where(x < 1, y, 0.0) for y in out]
 
 
 class BesselBasis(nn.Module):
@@ -72,8 +83,17 @@ class BesselBasis(nn.Module):
         x: Tensor,  # (e,)
     ) -> Tensor:  # (e, r)
         """Evaluate at distances over the cutoff, above zero."""
-        x = x[..., None]
-        return math.sqrt(2) * torch.sin(self.frequencies.to(x.dtype) * x) / x
+        return evaluate(self._jet, x)
+
+    def _jet(self, x: Tensor, n: int) -> list[Tensor]:
+        x, frequencies = x[..., None], self.frequencies.to(x.dtype)
+        angle = frequencies * x
+        wave = [math.sqrt(2) * torch.sin(angle)]
+        if n:
+            wave.append(math.sqrt(2) * frequencies * torch.cos(angle))
+        for k in range(2, n + 1):
+            wave.append(-(frequencies**2) * wave[k - 2])
+        return over(wave, x)
 
 
 class GaussianBasis(nn.Module):

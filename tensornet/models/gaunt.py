@@ -179,5 +179,7 @@ class ManyBody(nn.Module):
         density = self.density(self.factor * density)
         out: Tensor = self.down(self.many_body(density, species))
         common = dim(min(self.l_in, self.l_out))
-        kept = torch.bmm(x[:, :common], self.keep.index_select(0, species))
+        chosen = x.new_zeros(len(x), len(self.keep)).scatter_(1, species[:, None], 1)
+        by_species = chosen[:, None, :, None] * x[:, :common, None, :]
+        kept = by_species.flatten(2) @ self.keep.flatten(0, 1)
         return out + nn.functional.pad(kept, (0, 0, 0, dim(self.l_out) - common))
