@@ -158,6 +158,57 @@ def validate(
         raise typer.Exit(FAILED)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def lammps(
+    script: Annotated[Path, typer.Argument(help="LAMMPS input file.", show_default=False)],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(help="Arguments of LAMMPS, as -var T 300.", show_default=False),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+) -> None:
+    """Run a LAMMPS input file with `pair_style tensornet`, `pair_coeff * * MODEL ELEMENT ...`.
+
+    On several processes: mpirun -n 4 tensornet lammps SCRIPT.
+    """
+    with _errors():
+        from tensornet.calculators import run_lammps
+        from tensornet.train.prepare import input_errors
+
+        try:
+            with input_errors():
+                run_lammps(script, arguments or (), device=device, dtype=dtype).close()
+        except RuntimeError as error:  # of LAMMPS, which says where
+            if type(error) is not RuntimeError:
+                raise
+            _say(str(error))
+            raise typer.Exit(FAILED) from None
+
+
+@app.command()
+def mliap(
+    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File for pair_style mliap.")] = Path("model.pickle"),
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+) -> None:
+    """Write what a LAMMPS that was built with ML-IAP and Python reads."""
+    with _errors():
+        from tensornet.calculators import LammpsMLIAP
+        from tensornet.train.prepare import input_errors
+
+        with input_errors():
+            unified = LammpsMLIAP(model, device=device)
+            unified.write(out)
+    elements = " ".join(unified.element_types)
+    typer.echo(
+        f"Written: {out}. In the input file, with one of {elements} per atom type:\n"
+        f"pair_style mliap unified {out} 1\n"
+        f"pair_coeff * * {elements}\n"
+        f"comm_modify cutoff {unified.communication():g}"
+    )
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("demo"),

@@ -14,7 +14,9 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from typer.testing import CliRunner
 
+from tensornet.__main__ import app
 from tensornet.calculators import LammpsExternal, PotentialCalculator, open_lammps, run_lammps
 from tensornet.models import Potential, build, save
 
@@ -197,6 +199,24 @@ def test_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script.write_text("pair_style lj/cut 5\n")
     with pytest.raises(ValueError, match="Got 0 and 0 of them in"):
         run_lammps(script, QUIET)
+
+
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(potential("lennard_jones"), tmp_path / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    ending = "run ${n}\nwrite_data out.data\n"
+    Path("in.lammps").write_text(setup(slanted((1, 1, 1))) + PAIR + MEASURE + ending)
+    words = ["lammps", "in.lammps", "-var", "n", "3", *QUIET]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "timestep = 3" in Path("out.data").read_text()
+    result = CliRunner().invoke(app, [*words[:2], *QUIET])
+    assert result.exit_code == 1
+    assert "Substitution for illegal variable n" in result.output
+    Path("in.lammps").write_text("run 0\n")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "must hold the lines `pair_style tensornet`" in result.output
 
 
 def test_what_goes_wrong_ends_the_run() -> None:

@@ -10,7 +10,9 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import neighbor_list
+from typer.testing import CliRunner
 
+from tensornet.__main__ import app
 from tensornet.calculators import LammpsMLIAP, PotentialCalculator
 from tensornet.models import Potential, build, save
 
@@ -120,6 +122,12 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     LammpsMLIAP("model.safetensors", ["Ge", "Si"]).write("model.pickle")
     assert Path("model.pickle").stat().st_size < 1000
+    result = CliRunner().invoke(app, ["mliap", "model.safetensors", "--out", "other.pickle"])
+    assert result.exit_code == 0, result.output
+    assert "pair_coeff * * Si Ge\ncomm_modify cutoff 8" in result.output
+    assert Path("other.pickle").is_file()
+    result = CliRunner().invoke(app, ["mliap", "none.safetensors"])
+    assert result.exit_code == 2
     monkeypatch.chdir("/")
     unified = pickle.loads((tmp_path / "model.pickle").read_bytes())
     assert unified.element_types == ["Ge", "Si"]
