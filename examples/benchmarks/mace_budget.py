@@ -146,7 +146,7 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint, whole or not at all."""
-        names = ("used", "step", "epoch", "best", "curve")
+        names = ("budget", "used", "step", "epoch", "best", "curve")
         content = {name: getattr(self, name) for name in names}
         for name in ("model", "optimizer", "ema"):
             content[name] = getattr(self, name).state_dict()
@@ -157,6 +157,11 @@ class Run:
     def resume(self) -> None:
         """Go back to the last checkpoint; the epoch that was begun begins again."""
         content = torch.load(self.folder / "checkpoint.pt", weights_only=False)
+        if (before := content.pop("budget")) != self.budget:
+            raise ValueError(
+                f"`--minutes` must be {before / 60:g}, as when the run began: the learning rate "
+                f"follows it. Got {self.budget / 60:g}."
+            )
         torch.set_rng_state(content.pop("random"))
         for name in ("model", "optimizer", "ema"):
             getattr(self, name).load_state_dict(content.pop(name))

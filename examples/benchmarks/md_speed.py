@@ -77,6 +77,8 @@ def models(folders: Sequence[Path], atoms: Atoms, smoke: bool) -> dict[str, tupl
     """Load the models that know the elements; if there is none, make some with random weights."""
     elements = elements_of(atoms)
     found = {folder.name: load(folder / "model.safetensors") for folder in folders}
+    if len(found) < len(folders):
+        raise ValueError(f"folders of models must have different names. Got {folders}.")
     known = {
         name: ("trained", model)
         for name, model in found.items()

@@ -149,14 +149,16 @@ def _with(atoms: Atoms, calculator: Any) -> Atoms:
 
 def of_crystal(ideal: Atoms, calculator: Any) -> dict[str, Any]:
     """Compute what a potential says of a cubic crystal by itself, at its own lattice constant."""
-    state = crystal.equation_of_state(ideal, calculator)
-    own = ideal.copy()
-    own.set_cell(ideal.cell * state["scale"], scale_atoms=True)
-    return {
-        "equation_of_state": state,
-        "elastic_GPa": crystal.elastic_constants(own, calculator),
-        "vacancy_eV": crystal.vacancy(own, calculator),
-    }
+    found: dict[str, Any] = {}
+    try:
+        state = found["equation_of_state"] = crystal.equation_of_state(ideal, calculator)
+        own = ideal.copy()
+        own.set_cell(ideal.cell * state["scale"], scale_atoms=True)
+        found["elastic_GPa"] = crystal.elastic_constants(own, calculator)
+        found["vacancy_eV"] = crystal.vacancy(own, calculator)
+    except RuntimeError as error:  # no minimum, or no end of a relaxation: that is the finding
+        found["failed"] = str(error)
+    return found
 
 
 def argon() -> tuple[Potential, Atoms]:
@@ -201,10 +203,20 @@ def main() -> None:
     if ideal is not None:
         content["crystal"] = of_crystal(ideal, calculator)
     if arguments.ps:
+        write(arguments.out, finite(content))  # dynamics may take hours
         start = read(arguments.start, 0) if arguments.start else ideal
         content["dynamics"] = dynamics(model, start, arguments.ps)
     show(content)
-    write(arguments.out, content)
+    write(arguments.out, finite(content))
+
+
+def finite(content: dict[str, Any]) -> dict[str, Any]:
+    """Put None where a number is not finite, which JSON has no word for."""
+    return {
+        name: finite(value) if isinstance(value, dict)
+        else None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in content.items()
+    }  # fmt: skip
 
 
 def show(content: dict[str, Any], indent: str = "") -> None:
