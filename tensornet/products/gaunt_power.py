@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from tensornet import _check
+from tensornet.kernels import symmetric_polynomial
 from tensornet.products.base import Constants, Cost
+from tensornet.products.gaunt_polynomial import gaunt_polynomials
 from tensornet.products.gaunt_transform import Count, Nodes, Separable, Transform
 from tensornet.so3 import degrees, dim
 
 _TRANSFORMS: dict[str, type[Transform]] = {"grid": Nodes, "separable": Separable}
+# What a multiplication takes on a CPU, beside one of a large matrix, value and gradient.
+_DEAR = {"grid": 1.0, "separable": 3.0, "polynomial": 1 / 3}
+_SETS = 4000  # products of components that are looked through, if nobody asks for it
 
 
 class GauntPower(Constants):
@@ -25,8 +31,10 @@ class GauntPower(Constants):
     Args:
         l_max: Highest degree of factors and output.
         order: Number of factors.
-        method: ``"grid"``, ``"separable"``, or ``"auto"``: what multiplies least. As in
-            `GauntProduct`.
+        method: ``"grid"``, ``"separable"``: as in `GauntProduct`. ``"polynomial"``: the sum over
+            the monomials of `gaunt_polynomials`, in the kernel `symmetric_polynomial`; for one
+            factor, with weights that all samples share, and else as ``"auto"`` without it.
+            ``"auto"``: what costs least.
 
     Raises:
         ValueError: If the method is unknown, or `order` below one.
@@ -49,18 +57,35 @@ class GauntPower(Constants):
         super().__init__()
         _check.at_least("GauntPower", 0, l_max=l_max)
         _check.at_least("GauntPower", 1, order=order)
-        if method not in ("auto", *_TRANSFORMS):
+        if method not in ("auto", "polynomial", *_TRANSFORMS):
             raise ValueError(
-                f"`GauntPower(method=...)` must be one of auto, grid, separable. Got {method!r}."
+                "`GauntPower(method=...)` must be one of auto, grid, separable, polynomial. "
+                f"Got {method!r}."
             )
         self.l_max, self.order, self.dim = l_max, order, dim(l_max)
-        self.method = _cheapest(l_max, order) if method == "auto" else method
-        self._transform = _TRANSFORMS[self.method](l_max, order=order)
+        grid = method if method in _TRANSFORMS else _cheapest(l_max, order)
+        self.method = grid if method == "auto" else method
+        if method == "auto" and _polynomial_pays(l_max, order, grid):
+            self.method = "polynomial"
+        self._transform = _TRANSFORMS[grid](l_max, order=order)
         for name, value in self._transform.constants.items():
             self._constant(name, value)
         self.register_buffer("degrees", degrees(l_max), persistent=False)
+        if self.method == "polynomial":
+            monomials, at_k, values = gaunt_polynomials(l_max, order)
+            self._constant("monomials", monomials)
+            self._constant("at_k", at_k)
+            self._constant("values", values)
+            powers = (monomials < self.dim).sum(1)
+            # Which weight a monomial has, of order times degrees; where the highest power begins.
+            self._constant("at_weight", (powers - 1) * (l_max + 1) + degrees(l_max)[at_k])
+            self._highest = int((powers < order).sum())
 
     degrees: Tensor
+    monomials: Tensor  # (t, q)
+    at_k: Tensor  # (t,)
+    values: Tensor  # (t,)
+    at_weight: Tensor  # (t,)
 
     def forward(
         self,
@@ -80,6 +105,9 @@ class GauntPower(Constants):
                 a weight.
         """
         self._check_call(factors, weight)
+        alone = len(factors) == 1 and (weight is None or weight.ndim == 3)
+        if self.method == "polynomial" and alone:
+            return self._polynomial(factors[0], weight)
         stored = {name: getattr(self, name) for name in self._transform.constants}
         values = [self._transform.values(stored, x) for x in factors]
         if weight is None:
@@ -96,10 +124,26 @@ class GauntPower(Constants):
         out: Tensor = (by_power * weight.index_select(-2, self.degrees)).sum(-3)
         return out
 
+    def _polynomial(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        """Sum over monomials: those of the highest power, or all of them, with weights."""
+        first, c = 0 if weight is not None else self._highest, x.shape[-1]
+        coefficients = self.values[first:, None]
+        if weight is not None:
+            coefficients = coefficients * weight.flatten(0, 1).index_select(0, self.at_weight)
+        rows = x.reshape(-1, self.dim, c)
+        out = symmetric_polynomial(
+            rows, coefficients.expand(-1, c)[None], self.at_k.new_zeros(rows.shape[0]),
+            self.monomials[first:], self.at_k[first:], self.dim,
+        )  # fmt: skip
+        return out.reshape(x.shape)
+
     def cost(self, n: int, channels: int) -> Cost:
         """Count one power of `n` features; bytes of input and output in float64."""
-        count = type(self._transform).count(self.l_max, False, self.order)
-        return Cost(n * channels * _total(count, self.order), 16 * n * channels * self.dim)
+        if self.method == "polynomial":
+            one = self.order * (len(self.values) - self._highest)
+        else:
+            one = _total(type(self._transform).count(self.l_max, False, self.order), self.order)
+        return Cost(n * channels * one, 16 * n * channels * self.dim)
 
     def _check_call(self, factors: tuple[Tensor, ...], weight: Tensor | None) -> None:
         if len(factors) not in (1, self.order):
@@ -131,4 +175,14 @@ def _total(count: Count, order: int) -> int:
 @cache
 def _cheapest(l_max: int, order: int) -> str:
     counts = {k: _total(t.count(l_max, False, order), order) for k, t in _TRANSFORMS.items()}
-    return min(counts, key=lambda name: counts[name])
+    return min(counts, key=lambda name: counts[name] * _DEAR[name])
+
+
+@cache
+def _polynomial_pays(l_max: int, order: int, grid: str) -> bool:
+    if math.comb(dim(l_max) + order - 1, order) > _SETS:
+        return False
+    monomials, _, _ = gaunt_polynomials(l_max, order)
+    sums = order * int((monomials < dim(l_max)).all(1).sum())
+    count = _total(_TRANSFORMS[grid].count(l_max, False, order), order)
+    return sums * _DEAR["polynomial"] < count * _DEAR[grid]

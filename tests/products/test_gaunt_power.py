@@ -24,7 +24,7 @@ def chain(factors: list[Tensor], l_max: int) -> Tensor:
 CASES = [(0, 3), (1, 1), (1, 2), (1, 4), (2, 3), (3, 3)]
 
 
-@pytest.mark.parametrize("method", ["auto", "grid", "separable"])
+@pytest.mark.parametrize("method", ["auto", "grid", "separable", "polynomial"])
 @pytest.mark.parametrize(("l_max", "order"), CASES)
 def test_agrees_with_a_chain_of_products(l_max: int, order: int, method: str) -> None:
     power = GauntPower(l_max, order, method)
@@ -35,17 +35,29 @@ def test_agrees_with_a_chain_of_products(l_max: int, order: int, method: str) ->
     assert float((power(factors[0]) - expected).norm() / expected.norm()) < 1e-13
 
 
-@pytest.mark.parametrize("method", ["grid", "separable"])
-def test_weighted_sum_of_all_powers(method: str) -> None:
+@pytest.mark.parametrize("method", ["grid", "separable", "polynomial"])
+@pytest.mark.parametrize("batch", [(), (4,)])
+def test_weighted_sum_of_all_powers(batch: tuple[int, ...], method: str) -> None:
     power = GauntPower(2, 3, method)
-    x, w = torch.randn(4, 9, 5), torch.randn(4, 3, 3, 5)
+    x, w = torch.randn(4, 9, 5), torch.randn(*batch, 3, 3, 5)
+    each = w.expand(4, -1, -1, -1)
     expected = sum(
-        chain([x] * (k + 1), 2) * w[:, k].index_select(1, power.degrees) for k in range(3)
+        chain([x] * (k + 1), 2) * each[:, k].index_select(1, power.degrees) for k in range(3)
     )
     torch.testing.assert_close(power(x, weight=w), expected, rtol=0, atol=1e-12)
+    assert power(x[None], weight=w).shape == (1, 4, 9, 5)
 
 
-@pytest.mark.parametrize("method", ["grid", "separable"])
+def test_the_choice_is_by_cost() -> None:
+    assert GauntPower(2, 3).method == "polynomial"
+    assert GauntPower(3, 2, "polynomial").cost(1, 1).multiplies < 16**2 * 16
+    assert GauntPower(5, 4).method == "grid"
+    assert GauntPower(20, 2).method == "separable"
+    several = [torch.randn(2, 9, 3) for _ in range(3)]
+    assert torch.allclose(GauntPower(2, 3)(*several), GauntPower(2, 3, "grid")(*several))
+
+
+@pytest.mark.parametrize("method", ["grid", "separable", "polynomial"])
 def test_equivariant_and_differentiable(method: str) -> None:
     power = GauntPower(2, 3, method)
     assert_equivariant(power, 2, inversion=True)
