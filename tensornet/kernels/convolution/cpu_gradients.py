@@ -12,18 +12,13 @@ from torch import Tensor
 
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
-from tensornet.kernels.convolution.columns import (
-    contract_once,
-    contract_twice,
-    expand,
-    sums,
-)
+from tensornet.kernels.convolution.columns import contract_once, contract_twice, expand, sums
 from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_group
 from tensornet.kernels.convolution.columns import slopes as _slopes_of_group
 from tensornet.kernels.convolution.cpu import _checked, _ordered, _padded
 from tensornet.kernels.convolution.gradient_plan import GradientPlan, gradient_plan
 
-_PAST = 8_000_000  # bytes of a result that no cache would keep until it is read
+_PAST = 2_000_000  # bytes of a result that no cache would keep until it is read
 _MOST = 24  # edges of a node that are taken together
 _GRAIN = 200_000  # multiplications worth a thread
 
@@ -36,19 +31,30 @@ def _scratch(n, like):  # type: ignore[no-untyped-def]  # Numba infers them
 
 
 @_bridge.jit
-def _place(  # type: ignore[no-untyped-def]
-    ends, order, sender, start, n, stop, sizes, u, vectors
-):
-    """Where the next n edges stand, and what is asked for meanwhile: a part of a later edge."""
-    n_x, n_w, n_y = sizes
+def _place(ends, order, sender, start, n, steps):  # type: ignore[no-untyped-def]
+    """Where the next n edges stand; see `columns.ENDS`."""
+    n_x, n_w, n_y = steps
     for q in range(n):
-        e, turn = order[start + q], u * n + q
-        after, part = order[min(start + n + turn // vectors, stop - 1)], turn % vectors
+        e = order[start + q]
         ends[5 * q] = sender[e] * n_x
         ends[5 * q + 1] = e * n_w
         ends[5 * q + 2] = e * n_y
-        ends[5 * q + 3] = sender[after] * n_x + n_x // vectors * part
-        ends[5 * q + 4] = after * n_w + n_w // vectors * part
+
+
+@_bridge.jit
+def _place_ahead(  # type: ignore[no-untyped-def]
+    ends, order, sender, start, n, last, steps, u, vectors
+):
+    """Where that stands which is asked for meanwhile: for each edge a part of a later one."""
+    later, part = divmod(u * n, vectors)
+    x_part, w_part = steps[0] // vectors, steps[1] // vectors
+    for q in range(n):
+        e = order[min(start + n + later, last)]
+        ends[5 * q + 3] = sender[e] * steps[0] + x_part * part
+        ends[5 * q + 4] = e * steps[1] + w_part * part
+        part += 1
+        if part == vectors:
+            later, part = later + 1, 0
 
 
 @_bridge.jit
@@ -68,11 +74,12 @@ def _slopes(  # type: ignore[no-untyped-def]
     vectors = width // lanes
     s, m0 = _scratch(largest * width + _MOST * n_y * lanes, x)
     t0 = m0 + largest * width
-    ends = np.empty(5 * _MOST, np.int64)
+    ends, stop = np.empty(5 * _MOST, np.int64), starts[last] - 1
     for v in range(first, last):
         start = starts[v]
         while start < starts[v + 1]:
             n = _part(starts[v + 1] - start)
+            _place(ends, order, sender, start, n, steps)
             for k in range(0, len(groups), 6):
                 cell, cell_stop, term, term_stop = groups[k + 2 : k + 6]
                 contract_once(
@@ -81,7 +88,7 @@ def _slopes(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
                 for u in range(vectors):
                     shift = (u * (cell_stop - cell) - cell) * lanes
-                    _place(ends, order, sender, start, n, starts[last], steps, u, vectors)
+                    _place_ahead(ends, order, sender, start, n, stop, steps, u, vectors)
                     _slopes_of_group(
                         groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
                         u * lanes, past, s, t0, m0 + shift, x, y, w, ox, ow,
@@ -102,11 +109,12 @@ def _curvatures(  # type: ignore[no-untyped-def]
     vectors = width // lanes
     s, m0 = _scratch(2 * largest * width + _MOST * n_y * lanes, x)
     t0 = m0 + 2 * largest * width
-    ends = np.empty(5 * _MOST, np.int64)
+    ends, stop = np.empty(5 * _MOST, np.int64), starts[last] - 1
     for v in range(first, last):
         start = starts[v]
         while start < starts[v + 1]:
             n = _part(starts[v + 1] - start)
+            _place(ends, order, sender, start, n, steps)
             for k in range(0, len(groups), 6):
                 cell, cell_stop, term, term_stop = groups[k + 2 : k + 6]
                 contract_twice(
@@ -115,7 +123,7 @@ def _curvatures(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
                 for u in range(vectors):
                     shift = 2 * (u * (cell_stop - cell) - cell) * lanes
-                    _place(ends, order, sender, start, n, starts[last], steps, u, vectors)
+                    _place_ahead(ends, order, sender, start, n, stop, steps, u, vectors)
                     _curvatures_of_group(
                         groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
                         u * lanes, past, s, t0, m0 + shift, x, y, w, hx, hy, hw, ox, ow,
