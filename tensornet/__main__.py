@@ -108,6 +108,9 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that are in the folder.")
     ] = False,
+    free_atoms: Annotated[
+        bool, typer.Option("--free-atoms", help="Leave out forces on atoms that were held fixed.")
+    ] = False,
 ) -> None:
     """Measure the errors of a model, or a committee, on labelled structures."""
     _show_log()
@@ -115,7 +118,13 @@ def evaluate(
         from tensornet.train.evaluation import evaluate_files
 
         metrics, told = evaluate_files(
-            model, data, out=out, batch_size=batch_size, device=device, overwrite=overwrite
+            model,
+            data,
+            out=out,
+            batch_size=batch_size,
+            device=device,
+            overwrite=overwrite,
+            free_atoms=free_atoms,
         )
     Console().print(_table(metrics, title=f"Errors of {model}"))
     for label, calibration in told.items():

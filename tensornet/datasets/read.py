@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,6 +130,7 @@ def read(
     paths: AnyPath | Sequence[AnyPath],
     *,
     keys: LabelKeys | None = None,
+    free_atoms: bool = False,
 ) -> Frames:
     """Read structures and their energies, forces and stresses.
 
@@ -147,6 +148,8 @@ def read(
     Args:
         paths: Files; patterns such as ``data/*.xyz`` and ASE's ``file.xyz@0:100`` are allowed.
         keys: Keys of the labels, where the usual names do not do.
+        free_atoms: Leave the forces on atoms out that a constraint `FixAtoms` held: NaN there. The
+            Open Catalyst project neither trains on them nor counts them in errors.
 
     Returns:
         The structures in the order of the files, with a summary to show.
@@ -158,7 +161,7 @@ def read(
         ValueError: If a file cannot be read, holds no structure, or if isolated atoms of one
             element have different energies.
     """
-    reader = Reader(paths, keys=keys)
+    reader = Reader(paths, keys=keys, free_atoms=free_atoms)
     frames = list(reader)
     return Frames(
         tuple(atoms for atoms, _, _ in frames),
@@ -179,14 +182,20 @@ class Reader:
     Args:
         paths: As in `read`.
         keys: As in `read`.
+        free_atoms: As in `read`.
 
     Raises:
         FileNotFoundError: If there is no such file. What else `read` raises comes on the way.
     """
 
     def __init__(
-        self, paths: AnyPath | Sequence[AnyPath], *, keys: LabelKeys | None = None
+        self,
+        paths: AnyPath | Sequence[AnyPath],
+        *,
+        keys: LabelKeys | None = None,
+        free_atoms: bool = False,
     ) -> None:
+        self.free_atoms = free_atoms
         self.keys = LabelKeys() if keys is None else keys
         self.files = list_files(paths)
         self.isolated: dict[int, float] = {}
@@ -207,6 +216,8 @@ class Reader:
                 summary.add(atoms, labels, alone)
                 unseen -= {key for key in unseen if search(atoms, key, getattr(self.keys, key))}
                 atoms.calc = None
+                if self.free_atoms:
+                    labels = _of_free_atoms(atoms, labels)
                 if alone and labels.energy is not None:
                     _keep_isolated(isolated, atoms, labels.energy, name)
                 else:
@@ -238,6 +249,17 @@ def _check_frame(atoms: "ase.Atoms", name: str) -> None:
             "`read(paths=...)` must name files with finite positions and cells. Got NaN or "
             f"infinite values in {name}. (Remove the frame.)"
         )
+
+
+def _of_free_atoms(atoms: "ase.Atoms", labels: Labels) -> Labels:
+    from ase.constraints import FixAtoms
+
+    held = [c.index for c in atoms.constraints if isinstance(c, FixAtoms)]
+    if labels.forces is None or not held:
+        return labels
+    forces = labels.forces.copy()
+    forces[np.concatenate(held)] = np.nan
+    return replace(labels, forces=forces)
 
 
 def group_of(atoms: "ase.Atoms") -> str | None:

@@ -151,7 +151,8 @@ def _write(recipe: Recipe, folder: Path) -> None:
         writer = ShardWriter(folder / place, **how)
         n = 0
         with input_errors(f"`data.{name}`: "):
-            reader = Reader([str(path) for path in paths], keys=keys)
+            files = [str(path) for path in paths]
+            reader = Reader(files, keys=keys, free_atoms=recipe.data.free_atoms)
             frames = iter(reader)
         while True:
             with input_errors(f"`data.{name}`: "):
@@ -249,6 +250,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     return {
         "model.cutoff": cutoff_of(recipe),
         "data.keys": data.keys,
+        "data.free_atoms": data.free_atoms,
         **valid,
         "data.reference_energies": data.reference_energies,
         "data.cache_edges": data.cache_edges,

@@ -33,6 +33,7 @@ def evaluate_files(
     batch_size: int = 16,
     device: str | None = None,
     overwrite: bool = False,
+    free_atoms: bool = False,
 ) -> tuple[dict[str, Metrics], dict[str, Calibration]]:
     """Measure the errors of a model, or of the mean of a committee, on labelled structures.
 
@@ -43,6 +44,7 @@ def evaluate_files(
         batch_size: Structures evaluated at once.
         device: Where to compute. By default the best there is.
         overwrite: Replace such files in `out`.
+        free_atoms: Leave out the forces on atoms that were held fixed.
 
     Returns:
         The errors per file, and under ``all`` of all files if there are several; and of a
@@ -59,7 +61,7 @@ def evaluate_files(
         files = members(model)
     where = str(find_device(device))
     potentials = [load_model(file, device=where) for file in files]
-    frames = {str(path): _read(str(path)) for path in data}
+    frames = {str(path): _read(str(path), free_atoms=free_atoms) for path in data}
     started = time.perf_counter()
     with input_errors():
         said = [
@@ -129,9 +131,9 @@ def read_structure(path: AnyPath, model: Potential) -> ase.Atoms:
     return first.structures[0]
 
 
-def _read(path: str) -> Frames:
+def _read(path: str, *, free_atoms: bool) -> Frames:
     with input_errors():
-        frames = read(path)
+        frames = read(path, free_atoms=free_atoms)
     if not any(one.energy is not None or one.forces is not None for one in frames.labels):
         raise RecipeError(f"{path} has no labels to compare with. {' '.join(frames.found.split())}")
     return frames

@@ -260,8 +260,10 @@ def paths_of(recipe: Recipe) -> dict[str, tuple[Path, ...]]:
 
 
 def _frames(recipe: Recipe) -> dict[str, Frames]:
-    keys = label_keys(recipe)
-    frames = {name: _read(name, paths, keys) for name, paths in paths_of(recipe).items()}
+    keys, free = label_keys(recipe), recipe.data.free_atoms
+    frames = {
+        name: _read(name, paths, keys, free_atoms=free) for name, paths in paths_of(recipe).items()
+    }
     if "valid" not in frames:
         whole = frames["train"]
         train, valid = divide(recipe, len(whole))
@@ -270,9 +272,9 @@ def _frames(recipe: Recipe) -> dict[str, Frames]:
     return {name: frames[name] for name in order if name in frames}
 
 
-def _read(name: str, paths: Sequence[Path], keys: LabelKeys) -> Frames:
+def _read(name: str, paths: Sequence[Path], keys: LabelKeys, *, free_atoms: bool) -> Frames:
     with input_errors(f"`data.{name}`: "):
-        frames = read([str(path) for path in paths], keys=keys)
+        frames = read([str(path) for path in paths], keys=keys, free_atoms=free_atoms)
     if not len(frames):
         raise RecipeError(f"`data.{name}` must hold structures. Got isolated atoms only.")
     return frames

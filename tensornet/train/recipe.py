@@ -66,6 +66,9 @@ class DataBlock(Block):
     keys: dict[str, str] = Field(
         default={}, description="where labels are, if they have unusual names"
     )
+    free_atoms: bool = Field(
+        default=False, description="forces on atoms that were held fixed do not count (OC20)"
+    )
     cache: Path | None = Field(
         default=None, description="folder to keep the data in, prepared, and to read them from"
     )

@@ -17,6 +17,7 @@ LATER = {
     "training.accumulate": "1",
     "training.steps_per_epoch": "null",
     "start.lora": "null",
+    "data.free_atoms": "false",
 }
 FILES = ("train", "valid", "test")
 

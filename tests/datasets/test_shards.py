@@ -5,13 +5,16 @@ import pickle
 import tracemalloc
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 
-from tensornet.datasets import Frames, GraphDataset, Labels, ShardDataset, ShardWriter
+from tensornet.datasets import Frames, GraphDataset, Labels, ShardDataset, ShardWriter, read
 from tensornet.datasets.regression import LeastSquares
 from tensornet.datasets.shards import WINDOW
 
@@ -170,3 +173,22 @@ def test_least_squares_in_parts() -> None:
     found, its = fit.solve()
     assert its == rank == 3
     assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_forces_on_atoms_that_were_held(tmp_path: Path) -> None:
+    atoms = molecule("H2O")
+    forces = np.array([[1.0, 0, 0], [0, 2, 0], [-1, -2, 0]])
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=forces)
+    atoms.set_constraint(FixAtoms([1]))
+    ase.io.write(tmp_path / "a.traj", [atoms, atoms])
+    (plain, _) = read(tmp_path / "a.traj").labels
+    frames = read(tmp_path / "a.traj", free_atoms=True)
+    assert plain.forces is not None
+    assert np.array_equal(plain.forces, forces)
+    held = frames.labels[0].forces
+    assert held is not None
+    assert np.isnan(held[1]).all()
+    assert np.array_equal(held[[0, 2]], forces[[0, 2]])
+    assert "up to 2.000" in frames.summary  # what the file holds
+    stored = ShardDataset(write(tmp_path / "shards", frames), REFERENCES)
+    assert torch.equal(stored[1].forces.isnan(), torch.tensor(np.isnan(held)))

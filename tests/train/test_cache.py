@@ -212,3 +212,43 @@ def test_command(recipe: Make, folder: Path) -> None:
     assert CliRunner().invoke(app, words).exit_code == 2
     assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
     assert json.loads((folder / "kept" / "cache.json").read_text())["splits"] == ["train", "valid"]
+
+
+MEMORY = """
+import resource, sys
+import tensornet.datasets.writer, tensornet.train.prepare, tensornet.train.report as report
+from tensornet.train import fit, load_recipe
+report.parity = report.learning_curve = lambda *_, **__: None
+tensornet.train.prepare.MEASURED = 50
+tensornet.datasets.writer.ShardWriter.__init__.__kwdefaults__["shard_bytes"] = 2**18
+fit(load_recipe(sys.argv[1]), sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_training_does_not_grow(recipe: Make, folder: Path) -> None:
+    frames = ase.io.read(folder / "argon.extxyz", ":")
+    assert isinstance(frames, list)
+    grown = {}
+    for cache in (None, "kept"):
+        peaks = []
+        for copies in (30, 300):
+            ase.io.write(folder / f"{copies}.extxyz", frames * copies)
+            data = {"train": f"{copies}.extxyz", "valid": "test.extxyz"}
+            if cache is not None:
+                data["cache"] = f"{cache}-{copies}"
+            plan = recipe(data=data, training={"epochs": 1, "batch_size": 64})
+            (folder / "recipe.yaml").write_text(plan.to_yaml())
+            run = subprocess.run(
+                [sys.executable, "-c", MEMORY, "recipe.yaml", f"out-{copies}-{cache}"],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            peaks.append(int(run.stdout) / 1024)
+        grown[cache] = peaks[1] - peaks[0]
+    assert grown[None] > 20  # MiB: 3240 structures more, in memory
+    assert grown["kept"] < 0.3 * grown[None]

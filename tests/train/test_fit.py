@@ -18,6 +18,7 @@ Make = Callable[..., Recipe]
 KEYS = {
     *("energy_mae", "energy_rmse", "energy_total_rmse", "forces_mae", "forces_rmse"),
     *("stress_rmse", "n_structures", "n_atoms"),
+    *("forces_rmse_molecules", "forces_cosine", "ewt", "efwt"),
 }
 
 

@@ -104,7 +104,7 @@ def test_weights_of_structures(batch: Data, output: dict[str, torch.Tensor]) -> 
     batch.batch = torch.tensor([0, 0, 1])
     batch.interaction_energy = torch.tensor([-3.0, 6.0])
     batch.forces[2] = torch.tensor([0.0, 4.0, 0.0])
-    found = errors(output, batch)
+    found = errors({k: x.detach() for k, x in output.items()}, batch)
     plain = loss.sums(found, batch)
     batch.weight = torch.tensor([2.0, 0.25], dtype=torch.float64)
     sums = loss.sums(found, batch)
