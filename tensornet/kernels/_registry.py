@@ -206,11 +206,16 @@ class Kernel(Generic[P, R]):
             inputs = [next(saved) if x is None else x for x in ctx.plain]
             return function(ctx.needs_input_grad, g if several else g[0], *inputs)
 
+        def backward_asked(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
+            saved = iter(ctx.saved_tensors)
+            inputs = [next(saved) if x is None else x for x in ctx.plain]
+            return function(_asked(ctx), g if several else g[0], *inputs)
+
         def forward(ctx: Any, *args: Any) -> Any:
             keep(ctx, args, None)
             return self._run(*args)
 
-        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward_asked)}
         recorded: Any = type(self.name, (torch.autograd.Function,), parts)
         self._recorded = recorded.apply
         torch.library.register_autograd(
@@ -385,6 +390,20 @@ def table() -> str:
             words = ", ".join(f"{dtype} {name}" for dtype, name in said.items())
             lines.append(f"{k.name:<20} {device:<5} {words}")
     return "\n".join(lines)
+
+
+def _asked(ctx: Any) -> tuple[bool, ...]:
+    """Which gradients the running backward pass is after.
+
+    Autograd tells a function in Python which inputs require a gradient at all. Forces need none
+    of the weights, and the weights none of the positions: twice the work otherwise.
+    """
+    asked = list(ctx.needs_input_grad)
+    tensors = [k for k, x in enumerate(ctx.plain) if x is None]
+    for k, (node, _) in zip(tensors, ctx.next_functions, strict=True):
+        if asked[k] and node.name() != "torch::autograd::AccumulateGrad":
+            asked[k] = torch._C._will_engine_execute_node(node)
+    return tuple(asked)
 
 
 def _first(args: tuple[Any, ...]) -> Tensor:

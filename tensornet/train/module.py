@@ -149,6 +149,11 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         """Leave the gradients: `training_step` has begun them."""
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Differentiate by the weights only: positions require gradients too, for the forces."""
+        kwargs["inputs"] = [p for p in self.model.parameters() if p.requires_grad]
+        super().backward(loss, *args, **kwargs)
+
     def on_after_backward(self) -> None:
         """Add up the gradients of all processes."""
         add_gradients([p for p in self.model.parameters() if p.requires_grad])

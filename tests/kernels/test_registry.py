@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,6 +180,37 @@ def test_recorded_calls_under_checkpoints_and_batched_gradients() -> None:
     eye = torch.eye(6).view(6, 3, 2)
     (rows,) = torch.autograd.grad(chebyshev_rows(x, c), x, eye, is_grads_batched=True)
     assert torch.allclose(rows.view(3, 2, 3), want, rtol=1e-12)
+
+
+def test_only_the_gradients_that_are_asked_for_are_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, c = torch.rand(5, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    ran: list[str] = []
+
+    def watch(k: Any) -> None:
+        run = k._run
+
+        def noted(*args: Any) -> Any:
+            ran.append(k.name)
+            return run(*args)
+
+        monkeypatch.setattr(k, "_run", noted)
+
+    rows = chebyshev_rows(2 * x - 1, 3 * c)
+    watch(chebyshev_rows)
+    watch(chebyshev_moments)
+    (by_x,) = torch.autograd.grad(rows.sum(), x, retain_graph=True)
+    assert ran == ["chebyshev_rows"]
+    (by_c,) = torch.autograd.grad(rows.sum(), c, retain_graph=True)
+    assert ran == ["chebyshev_rows", "chebyshev_moments"]
+    rows.sum().backward(inputs=[c], retain_graph=True)
+    assert ran == ["chebyshev_rows", *["chebyshev_moments"] * 2]
+    assert c.grad is not None
+    assert torch.equal(c.grad, by_c)
+    both = torch.autograd.grad(rows.sum(), (x, c))
+    assert torch.equal(both[0], by_x)
+    assert torch.equal(both[1], by_c)
 
 
 def test_inputs_that_change_before_the_backward_pass_are_refused() -> None:
