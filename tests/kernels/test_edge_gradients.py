@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tensornet import kernels
-from tensornet.kernels.convolution import vjps
+from tensornet.kernels.convolution import cpu_gradients, vjps
 from tensornet.products import ClebschGordanProduct
 from tensornet.products.coupling import block
 
@@ -76,6 +76,28 @@ def test_one_pass_gives_what_single_kernels_give(l_max: int, channels: int) -> N
     got = edge_curvatures(*at, *h, *rest)
     close(got, want)
     assert torch.equal(got[3][3], torch.zeros_like(g[3]))
+
+
+def test_a_coupling_without_symmetry() -> None:
+    """Paths of no numbers, of more components than registers, numbers at the same place."""
+    at, rest = scene(2, 17, edges=90)
+    x, _, _, g = at
+    y, w = torch.randn(90, 11), torch.randn(90, 4, 17)
+    i, j, k = (torch.randint(n, (150,)) for n in (9, 11, 9))
+    p = torch.tensor([0, 1, 3])[torch.randint(3, (150,))]
+    rest = [rest[0], rest[1] % 2, i, j, k, p, torch.randn(150)]
+    at = [x, y, w, g]
+    h = [torch.randn_like(t) for t in at[:3]]
+    got = edge_slopes(*at, *rest)
+    assert not got[2][:, 2].any()
+    close(got, edge_slopes.reference(*at, *rest))
+    close(edge_curvatures(*at, *h, *rest), edge_curvatures.reference(*at, *h, *rest))
+
+
+def test_results_that_no_cache_would_keep() -> None:
+    at, rest = scene(2, 64, edges=400)
+    assert at[2].nbytes > cpu_gradients._PAST
+    close(edge_slopes(*at, *rest), single_slopes(at, rest))
 
 
 @pytest.mark.parametrize("n_threads", [2, 3])

@@ -4,6 +4,7 @@ For as many edges as a vector has lanes, the coupling is contracted with the har
 every edge meets its channels. Receivers are spread over threads.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from tensornet.kernels import _bridge
 from tensornet.kernels._sort import counting_sort
 from tensornet.kernels._tile import BYTES
-from tensornet.kernels.convolution.plan import Plan, plan
+from tensornet.kernels.convolution.plan import Array, Plan, plan
 from tensornet.kernels.convolution.tiles import (
     contract,
     contract_sums,
@@ -128,12 +129,11 @@ def convolution(
     tables = plan(name, sizes, (i, j, k, p), values)
     c, (x, w) = x.shape[2], _padded(x, w)
     width = x.shape[2]
-    _checked(name, "sender", sender, x.shape[0])
-    order, starts = _ordered(name, "receiver", receiver, v)
+    order, starts = _ordered(name, sender, x.shape[0], receiver, v)
     out = x.new_zeros(v, n_k, width)
     flat = _bridge.arrays(x.view(-1), y, w.view(-1), sender)
     (o,) = _bridge.arrays(out.view(-1))
-    scaled = tables.rows * width, (tables.columns * width).reshape(-1)
+    scaled = _scaled(tables, width)
     steps = x.shape[1] * width, w.shape[1] * width, n_k * width, width
     build = tables.cell_starts, tables.cell_j, tables.cell_values
     _bridge.spread(
@@ -160,7 +160,7 @@ def weights(
     flat = _bridge.arrays(x.view(-1), y, g.view(-1), sender, receiver)
     (o,) = _bridge.arrays(out.view(-1))
     order = np.arange(len(sender))
-    scaled = tables.rows * width, (tables.columns * width).reshape(-1)
+    scaled = _scaled(tables, width)
     steps = x.shape[1] * width, g.shape[1] * width, n_p * width, width
     build = tables.cell_starts, tables.cell_j, tables.cell_values
     _bridge.spread(
@@ -185,7 +185,7 @@ def harmonics(
     _checked(name, "receiver", receiver, g.shape[0])
     out = x.new_empty(len(sender), n_j)
     flat = _bridge.arrays(x.view(-1), w.view(-1), g.view(-1), sender, receiver, out.view(-1))
-    scaled = tables.rows * width, (tables.columns * width).reshape(-1)
+    scaled = _scaled(tables, width)
     steps = [t.shape[1] * width for t in (x, w, g)]
     whole = (*steps, width, len(tables.cell_starts) - 1)
     sums = tables.j_starts, tables.j_cells, tables.j_values
@@ -195,6 +195,12 @@ def harmonics(
         _edges(tables, width),
     )
     return out
+
+
+@lru_cache(maxsize=256)
+def _scaled(tables: Plan, width: int) -> tuple[Array, Array]:
+    """Rows and columns as places in a row of channels."""
+    return tables.rows * width, (tables.columns * width).reshape(-1)
 
 
 def _edges(tables: Plan, width: int) -> int:
@@ -208,10 +214,22 @@ def _padded(*tensors: Tensor) -> list[Tensor]:
     return [torch.nn.functional.pad(t, (0, more)) if more else t for t in tensors]
 
 
-def _ordered(name: str, argument: str, index: Tensor, n: int) -> tuple[Any, Any]:
-    order, starts = np.empty(len(index), np.int64), np.empty(n + 1, np.int64)
-    if not counting_sort(*_bridge.arrays(index), order, starts):
-        _refuse(name, argument, index, n)
+@_bridge.jit
+def _sorted(sender, n, receiver, order, starts):  # type: ignore[no-untyped-def]
+    """Sort edges by receiver; which end is out of range, counted from one, or zero."""
+    for e in range(len(sender)):
+        if sender[e] < 0 or sender[e] >= n:
+            return 1
+    return 0 if counting_sort(receiver, order, starts) else 2
+
+
+def _ordered(name: str, sender: Tensor, n: int, receiver: Tensor, v: int) -> tuple[Any, Any]:
+    """Check the ends of the edges and sort these by receiver: the order, and where each starts."""
+    order, starts = np.empty(len(receiver), np.int64), np.empty(v + 1, np.int64)
+    from_, to = _bridge.arrays(sender, receiver)
+    wrong = _sorted(from_, n, to, order, starts)
+    if wrong:
+        _refuse(name, *(("sender", sender, n) if wrong == 1 else ("receiver", receiver, v)))
     return order, starts
 
 

@@ -15,7 +15,7 @@ from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.columns import contract_once, contract_twice, expand, sums
 from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_group
 from tensornet.kernels.convolution.columns import slopes as _slopes_of_group
-from tensornet.kernels.convolution.cpu import _checked, _ordered, _padded
+from tensornet.kernels.convolution.cpu import _ordered, _padded
 from tensornet.kernels.convolution.gradient_plan import GradientPlan, gradient_plan
 
 _PAST = 2_000_000  # bytes of a result that no cache would keep until it is read
@@ -161,8 +161,7 @@ def _run(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     x, y, w, g = at
     n, c, v, n_y = x.shape[0], x.shape[2], g.shape[0], y.shape[1]
-    _checked(name, "sender", sender, n)
-    order, starts = _ordered(name, "receiver", receiver, v)
+    order, starts = _ordered(name, sender, n, receiver, v)
     x, w, g = _padded(x, w, g)
     if along:
         hx, hw = _padded(along[0], along[2])
