@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from tensornet.layers.equivariant import EquivariantLinear
-from tensornet.layers.perceptron import perceptron
 from tensornet.products import Product
 from tensornet.so3 import degrees
 
@@ -122,8 +121,7 @@ class RadialMLP(nn.Module):
         ]
         flat = [weight.flatten(1) for weight in last]
         matrix = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
-        w1, b1, w2, b2 = self.net.parameters()
-        out = perceptron(radial, w1, b1, w2, b2, matrix)
+        out = torch.addmm(matrix[0], self.net(radial), matrix[1:])
         parts = out.split([weight[0].numel() for weight in last], 1)
         return [x.unflatten(1, weight.shape[1:]) for x, weight in zip(parts, last, strict=True)]
 
