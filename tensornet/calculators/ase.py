@@ -184,6 +184,21 @@ class PotentialCalculator(Calculator):
             )
         self.atoms, self.results = atoms.copy(), results
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Say what changed since the last call; in dynamics a look at the positions is enough.
+
+        Args:
+            atoms: The structure.
+            tol: Numbers that differ by less are the same.
+        """
+        known = self.atoms
+        moved = 0.0
+        if known is not None and len(known) == len(atoms):
+            moved = np.abs(known.positions - atoms.positions).max(initial=0.0)
+        if moved > tol:
+            return ["positions"]  # what else may have changed does not matter to `calculate`
+        return list(super().check_state(atoms, tol))  # type: ignore[no-untyped-call]
+
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:

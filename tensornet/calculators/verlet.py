@@ -55,6 +55,7 @@ class VerletList:
         self._make = make or (lambda atoms, cutoff, skin: graph(atoms, cutoff, skin=skin))
         self._start: ase.Atoms | None = None
         self._graph: Data | None = None
+        self._inverse = np.empty((3, 0))  # of the periodic lattice vectors
 
     def graph(self, atoms: "ase.Atoms") -> Data:
         """Give the graph of a structure, with the previous list of edges where it still holds.
@@ -75,6 +76,7 @@ class VerletList:
             made = self._make(atoms, self.cutoff, self.skin)
             self.n_builds += 1
             self._start, self._graph = atoms.copy(), made
+            self._inverse = np.linalg.pinv(self._start.cell.array[np.array(atoms.pbc, dtype=bool)])
             return copy.copy(made)
         kept = copy.copy(self._graph)
         kept.pos = torch.from_numpy(positions)
@@ -108,8 +110,7 @@ class VerletList:
             return None
         if pbc.any():
             # Whole lattice vectors that an atom was moved by, as by wrapping it into the cell.
-            fractional = np.linalg.lstsq(start.cell.array[pbc].T, moved.T, rcond=None)[0].T
-            jumps = np.rint(fractional)  # (n, periodic directions)
+            jumps = np.rint(moved @ self._inverse)  # (n, periodic directions)
             if jumps.any():
                 moved = moved - jumps @ start.cell.array[pbc]
                 positions = positions - jumps @ cell[pbc]
