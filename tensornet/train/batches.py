@@ -207,8 +207,9 @@ class Steps:
         if self.accumulate == 1 and self.max_edges is None:
             return [chosen]
         edges = _n_edges(self.graphs, chosen)
-        most = self.max_edges or sum(edges)
-        for n in range(min(self.accumulate, len(chosen)), len(chosen) + 1):
+        most = self.max_edges or max(1, sum(edges))
+        fewest = max(self.accumulate, -(-sum(edges) // most))
+        for n in range(min(fewest, len(chosen)), len(chosen) + 1):
             places = [share(range(len(chosen)), edges, k, n) for k in range(n)]
             if n == len(chosen) or max(sum(edges[k] for k in part) for part in places) <= most:
                 break
