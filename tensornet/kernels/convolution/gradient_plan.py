@@ -127,7 +127,8 @@ def _chunks(terms: Iterable[Cell]) -> tuple[Array, Array, Array, Array, list[Cel
     Cells without neighbours in their path stand at the end, with a row for each column.
     """
     alone, shared, groups = split(sorted(terms))
-    lone = sorted((p, i, j) for j, wanted in alone.items() for p, i in wanted)
+    lone: list[tuple[int, ...]] = [(p, i, j) for j, wanted in alone.items() for p, i in wanted]
+    lone.sort()
     chunks: list[list[int]] = []
     rows: list[int] = []
     segments: list[tuple[int, ...]] = []
