@@ -66,17 +66,29 @@ class BesselBasis(nn.Module):
 
     Args:
         n: Number of functions.
+        decay: The k-th function is divided by k to this power, and all are multiplied so that the
+            sum of squares stays. At one, all have slopes of one size: a network that sees them
+            learns smooth functions first, and few data do not make it oscillate.
+
+    Raises:
+        ValueError: If there is no function, or `decay` is negative.
 
     References:
         Gasteiger et al., Directional Message Passing (2020), equation 7.
     """
 
     frequencies: Tensor
+    sizes: Tensor
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, decay: float = 0.0) -> None:
         super().__init__()
         _check.at_least("BesselBasis", 1, n=n)
-        self.register_buffer("frequencies", math.pi * torch.arange(1, n + 1).to(torch.float64))
+        if not 0 <= decay < math.inf:
+            raise ValueError(f"`BesselBasis(decay=...)` must not be negative. Got {decay}.")
+        k = torch.arange(1, n + 1).to(torch.float64)
+        self.register_buffer("frequencies", math.pi * k)
+        size = math.sqrt(2 * n) / torch.linalg.vector_norm(k**-decay)
+        self.register_buffer("sizes", size * k**-decay, persistent=False)
 
     def forward(
         self,
@@ -87,10 +99,11 @@ class BesselBasis(nn.Module):
 
     def _jet(self, x: Tensor, n: int) -> list[Tensor]:
         x, frequencies = x[..., None], self.frequencies.to(x.dtype)
+        sizes = self.sizes.to(x.dtype)
         angle = frequencies * x
-        wave = [math.sqrt(2) * torch.sin(angle)]
+        wave = [sizes * torch.sin(angle)]
         if n:
-            wave.append(math.sqrt(2) * frequencies * torch.cos(angle))
+            wave.append(sizes * frequencies * torch.cos(angle))
         for k in range(2, n + 1):
             wave.append(-(frequencies**2) * wave[k - 2])
         return over(wave, x)

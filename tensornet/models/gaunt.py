@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Self, cast
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from tensornet.layers import (
@@ -25,6 +25,9 @@ class GauntConfig(NetworkConfig):
     """Settings of `Gaunt`."""
 
     name: Literal["gaunt"] = "gaunt"
+    basis_decay: NonNegativeFloat = Field(
+        1.0, description="Bessel functions: the k-th is divided by k to this power, for smoothness"
+    )
     l_max: int = Field(3, ge=0, le=8, description="highest degree of harmonics and densities")
     l_features: int = Field(1, ge=0, le=8, description="highest degree of features in between")
     order: int = Field(3, ge=1, le=6, description="factors of the density: body order less one")
@@ -33,7 +36,7 @@ class GauntConfig(NetworkConfig):
     )
 
     coupling: Literal["gaunt", "clebsch_gordan"] = Field(
-        "gaunt",
+        "clebsch_gordan",
         description="many-body terms: powers of the density, or every equivariant polynomial",
     )
 
@@ -49,7 +52,9 @@ class Gaunt(Network):
 
     The density is a function on the sphere, in harmonics up to `l_max`. Its powers up to `order`
     are sparse polynomials in its coefficients, with weights per power, degree, element and
-    channel: products of functions on the sphere, exactly. Scalars of every layer give energies.
+    channel: products of functions on the sphere, exactly. With `coupling` at ``clebsch_gordan``
+    they are joined by all other equivariant polynomials; `path_rank` brings products of functions
+    there too, as powers of more of their sums. Scalars of every layer give energies.
 
     Args:
         config: Settings.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from tensornet.layers import (
@@ -30,6 +30,9 @@ class NetworkConfig(BaseModel):
     layers: PositiveInt = Field(2, description="blocks of messages")
     basis: Literal["bessel", "gaussian"] = Field("bessel", description="radial basis")
     n_basis: PositiveInt = Field(12, description="number of radial functions")
+    basis_decay: NonNegativeFloat = Field(
+        0.0, description="Bessel functions: the k-th is divided by k to this power, for smoothness"
+    )
     radial_hidden: PositiveInt = Field(64, description="width of the radial networks")
     pair_species: bool = Field(True, description="radial networks see the species of both ends")
     repulsion: bool = Field(True, description="add screened nuclear repulsion (ZBL)")
@@ -76,8 +79,10 @@ class Network(Potential):
     ) -> None:
         super().__init__(config, elements=elements, reference_energies=reference_energies)
         self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
-        basis = BesselBasis if config.basis == "bessel" else GaussianBasis
-        self.basis = basis(config.n_basis)
+        if config.basis == "bessel":
+            self.basis: nn.Module = BesselBasis(config.n_basis, config.basis_decay)
+        else:
+            self.basis = GaussianBasis(config.n_basis)
         n_species = len(self.elements) if config.pair_species else 0
         self.n_radial = config.n_basis + 2 * n_species
         self.register_buffer("one_hot", torch.eye(len(self.elements)), persistent=False)

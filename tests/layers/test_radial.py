@@ -47,7 +47,21 @@ def test_bessel_functions_are_orthonormal_in_a_ball() -> None:
     torch.testing.assert_close(gram, torch.eye(4), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("basis", [BesselBasis(4), GaussianBasis(4)])
+def test_bessel_functions_that_decay_have_slopes_of_one_size() -> None:
+    x = torch.linspace(0, 1, 20001)[1:].requires_grad_()
+    plain, decayed = BesselBasis(4)(x), BesselBasis(4, 1.0)(x)
+    ratio = (decayed / plain)[100]
+    expected = 1 / torch.arange(1, 5)
+    torch.testing.assert_close(ratio / ratio[0], expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ratio.square().sum(), torch.tensor(4.0), rtol=1e-12, atol=0)
+    for column in (x[:, None] * decayed).T:  # a sine: its largest slope is at the origin
+        (slope,) = torch.autograd.grad(column.sum(), x, retain_graph=True)
+        assert float(slope.abs().max()) == pytest.approx(
+            math.pi * math.sqrt(2) * float(ratio[0].detach()), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize("basis", [BesselBasis(4), BesselBasis(4, 1.0), GaussianBasis(4)])
 def test_gradients_to_second_order(basis: torch.nn.Module) -> None:
     basis = basis.double()
     x = torch.tensor([0.1, 0.5, 0.95], requires_grad=True)
@@ -63,5 +77,7 @@ def test_gradients_to_second_order(basis: torch.nn.Module) -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         BesselBasis(0)
+    with pytest.raises(ValueError, match="must not be negative"):
+        BesselBasis(3, -1.0)
     with pytest.raises(ValueError, match="at least 1"):
         polynomial_envelope(torch.ones(1), 0)
