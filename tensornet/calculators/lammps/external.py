@@ -169,14 +169,15 @@ class LammpsExternal:
         self, n_local: int, tag: NDArray[np.int32], x: NDArray[np.float64]
     ) -> tuple[Atoms, NDArray[np.bool_], NDArray[np.intp]]:
         """All atoms in the order of their tags, which are mine, and where mine stand."""
-        kind = self._lmp.numpy.extract_atom("type")[:n_local]
         mine = np.empty((n_local, 5))
-        mine[:, 0], mine[:, 1], mine[:, 2:] = tag, kind, x
+        if n_local:  # a process may have no atoms
+            mine[:, 0], mine[:, 2:] = tag, x
+            mine[:, 1] = self._lmp.numpy.extract_atom("type")[:n_local]
         every = mine
         if self._comm is not None:
             every = np.concatenate(self._comm.allgather(mine))
         every = every[np.argsort(every[:, 0], kind="stable")]
-        place = np.searchsorted(every[:, 0], tag)
+        place = np.searchsorted(every[:, 0], mine[:, 0])
         own = np.zeros(len(every), bool)
         own[place] = True
         low, high, xy, yz, xz, periodic, _ = self._lmp.extract_box()
