@@ -143,6 +143,9 @@ class TensorProduct(nn.Module):
         places = [stage.take_order() for _, stage in found]
         self.arranged = Permutation(torch.cat([*places, torch.empty(0)]).long())
         self.sizes = [stage.n_weights for _, stage in found]
+        for _, stage in found:
+            if isinstance(stage, Mixed):
+                stage.alone = len(found) == 1
 
     @classmethod
     def from_product(cls, product: Any) -> TensorProduct:
@@ -204,13 +207,20 @@ class TensorProduct(nn.Module):
         one, two = _rows(x, batch, n), _rows(y, batch, n)
         weights = _rows(given, batch, n) if own else given[None]
         total: Tensor | None = None
-        parts = split(self.arranged(weights), self.sizes) if self.sizes else ()
+        parts = self._parts(weights)
         for stage, turned, w in zip(self.stages, self.turned, parts, strict=True):
             part = stage.rows(two, one, w) if turned else stage.rows(one, two, w)
             total = part if total is None else total + part
         if total is None:
             total = x.new_zeros(n, self.dims[2])
         return total.view(*batch, self.dims[2])
+
+    def _parts(self, weights: Tensor) -> Sequence[Tensor]:  # (n, weights) or (1, weights)
+        """Give each stage its weights."""
+        mixed = [stage for stage in self.stages if isinstance(stage, Mixed)]
+        if any(stage.takes_as_given(weights.shape[0]) for stage in mixed):
+            return (weights,)
+        return split(self.arranged(weights), self.sizes) if self.sizes else ()
 
     def _batch(self, *given: Tensor) -> tuple[int, ...]:
         """Broadcast batches."""
