@@ -45,7 +45,8 @@ def test_weights_of_paths_that_samples_and_channels_share(l_max: int, odd: bool)
         leaves = [t.clone().requires_grad_() for t in (x, r, w)]
         out = p(leaves[0], spherical_harmonics(leaves[1], l_max)[..., None], leaves[2])
         slopes = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
-        again = torch.autograd.grad(sum(s.sin().sum() for s in slopes), leaves)
+        total = torch.stack([s.sin().sum() for s in slopes]).sum()
+        again = torch.autograd.grad(total, leaves)
         found.append([out, *slopes, *again])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)

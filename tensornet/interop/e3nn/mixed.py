@@ -149,7 +149,7 @@ class Mixed(nn.Module):
         if plain:
             matrices = [torch.cat([matrices[0], made.new_ones(rows, plain, mul)], 1)]
         if rows == 1:
-            mixed = (made.flatten(0, 1) @ matrices[0][0]).view(n, d, mul)
+            mixed: Tensor = (made.flatten(0, 1) @ matrices[0][0]).view(n, d, mul)
             return mixed if before is None else before + mixed
         widths = [matrix.shape[1] for matrix in matrices]
         for channels, matrix in zip(split(made, widths), matrices, strict=True):
