@@ -10,14 +10,12 @@ Candidates of a row agree before they are timed and take turns; times are median
 time on one thread, float32, the C library's allocator told to keep memory. A candidate that takes
 over five times the fastest at first is timed no further.
 
-    OMP_NUM_THREADS=1 python examples/benchmarks/field.py [--smoke] [--out FILE]
-        [--again FIRST LAST]
+The second input of one channel is harmonics of directions, as of edges.
 
-`--again` measures the Gaunt rows of some degrees once more, and leaves the rest of the file alone.
+    OMP_NUM_THREADS=1 python examples/benchmarks/field.py [--smoke] [--out FILE] [--repeats 3]
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +29,7 @@ from torch import Tensor
 
 from tensornet.kernels import tune_allocator
 from tensornet.products import (
+    AlignedProduct,
     ClebschGordanProduct,
     CPProduct,
     EdgeProduct,
@@ -45,7 +44,9 @@ from tensornet.so3 import gauss_legendre_grid, spherical_harmonics, wigner_d
 Function = Callable[[Tensor, Tensor], Tensor]
 CHANNELS = 64
 PACKAGES = ("torch", "e3nn", "numba")
+LOAD = "other work ran on the machine at the same time; times are CPU time of this process"
 MOST = 3e8  # bytes of an intermediate result
+ALONE = ("Edge", "Aligned")  # which take one channel only
 SLOW = 4  # highest degree at which what is far behind by then is timed
 
 
@@ -53,6 +54,7 @@ def products(l_max: int) -> Iterator[tuple[str, Product]]:
     """Make the products of the picture."""
     yield "Clebsch-Gordan", ClebschGordanProduct(l_max)
     yield "Edge", EdgeProduct(l_max)
+    yield "Aligned", AlignedProduct(l_max)
     if l_max <= 3:
         yield "CP, exact", CPProduct(l_max)
     if l_max <= 2:
@@ -109,12 +111,17 @@ def kept(function: Function, x: Tensor, y: Tensor) -> int:
     return sum(found.values())
 
 
+def harmonics(n: int, l_max: int) -> Tensor:  # (n, m, 1)
+    """Make second inputs of one channel: harmonics of random directions."""
+    return spherical_harmonics(torch.randn(n, 3, dtype=torch.float64), l_max)[..., None]
+
+
 def defect(product: Product) -> float:
     """Largest error after a rotation, of float32, over the root mean square of the result."""
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
     turn = turn * torch.linalg.det(turn).sign()
     D = wigner_d(product.l_max, turn)
-    x, y = (torch.randn(50, product.dim, c, dtype=torch.float64) for c in (8, 1))
+    x, y = torch.randn(50, product.dim, 8, dtype=torch.float64), harmonics(50, product.l_max)
     one, two = ((D @ t).float() for t in (x, y))
     after, before = product(one, two).double(), D @ product(x.float(), y.float()).double()
     return float((after - before).norm() / before.norm())
@@ -124,13 +131,14 @@ def row_of_products(l_max: int, n: int, repeats: int) -> list[dict[str, Any]]:
     """Measure every product of one degree."""
     rows, d = [], (l_max + 1) ** 2
     ready = {name: product.float() for name, product in products(l_max)}
-    x, y, one = torch.randn(n, d, CHANNELS), torch.randn(n, d, CHANNELS), torch.randn(n, d, 1)
+    x, y = torch.randn(n, d, CHANNELS), torch.randn(n, d, CHANNELS)
+    one = harmonics(n, l_max).float()
     times: dict[str, dict[str, float | None]] = {}
     for gradient in (False, True):
         words = "both" if gradient else "forward"
         single = {name: (p, x, one) for name, p in ready.items()}
         times[f"{words}, one"] = timed(single, gradient=gradient, repeats=repeats)
-        many = {name: (p, x, y) for name, p in ready.items() if name != "Edge"}
+        many = {name: (p, x, y) for name, p in ready.items() if name not in ALONE}
         times[f"{words}, many"] = timed(many, gradient=gradient, repeats=repeats)
     for name, product in ready.items():
         error, memory = defect(product), kept(product, x[:50].clone(), one[:50].clone())
@@ -220,22 +228,15 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a few seconds: tells nothing")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    parser.add_argument("--again", type=int, nargs=2, metavar=("FIRST", "LAST"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(4104)
     keeps, smoke = tune_allocator(), arguments.smoke
     repeats, n = (1, 20) if smoke else (arguments.repeats, 1000)
     sizes = [(20, 1, 1), (4, 16, 1)] if smoke else [(10_000, 1, 1), (1000, 64, 1), (1000, 64, 64)]
-    if arguments.again:
-        content = json.loads(arguments.out.read_text(encoding="utf-8"))
-        first, last = arguments.again
-        fresh = gaunt_table(sizes, range(first, last + 1), repeats)
-        kept = [row for row in content["gaunt"] if not first <= row["l_max"] <= last]
-        write(arguments.out, {**content, "gaunt": kept + fresh, "again": origin(PACKAGES)})
-        return
     content: dict[str, Any] = {
-        **origin(PACKAGES), "dtype": "float32", "n": n, "channels": CHANNELS, "repeats": repeats,
+        **origin(PACKAGES), "load": LOAD,
+        "dtype": "float32", "n": n, "channels": CHANNELS, "repeats": repeats,
         "allocator_keeps_memory": keeps, "smoke": smoke, "products": [], "gaunt": [],
     }  # fmt: skip
     for l_max in (1, 2) if smoke else range(1, 7):
