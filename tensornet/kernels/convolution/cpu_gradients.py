@@ -1,8 +1,9 @@
 """All gradients of the edge convolution at once in Numba, and the derivatives of those.
 
-An edge is read once. What is summed at receivers stands in scratch while their edges pass by; what
-is summed at senders goes to a buffer per thread, and the buffers are added in the order of their
-parts: gradients of features depend on the number of threads in the last digit, all else does not.
+Edges of a node are taken together, vector of channels by vector of channels: the coupling is
+contracted with the features received once for all of them. What is summed at senders goes to a
+buffer per thread, and the buffers are added in the order of their parts: gradients of features
+depend on the number of threads in the last digit, all else does not.
 """
 
 from typing import Any
