@@ -1,8 +1,8 @@
 """Kernels: one signature, several implementations (torch reference, Numba CPU, Numba CUDA)."""
 
 from tensornet.kernels._allocator import tune_allocator as tune_allocator
+from tensornet.kernels._offer import Offer as Offer
 from tensornet.kernels._registry import Kernel as Kernel
-from tensornet.kernels._registry import Offer as Offer
 from tensornet.kernels._registry import kernel as kernel
 from tensornet.kernels._registry import kernels as kernels
 from tensornet.kernels._registry import table as table

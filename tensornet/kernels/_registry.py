@@ -14,12 +14,10 @@ inputs of the tests. A kernel may give several tensors, which then stand on the 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -29,66 +27,16 @@ from torch.autograd import forward_ad
 
 from tensornet import _check
 from tensornet.kernels._axes import Axes
+from tensornet.kernels._offer import Offer, Run
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
-Run = Callable[..., Any]
 Vjp = Callable[..., tuple[Tensor | None, ...]]
 
 _KERNELS: dict[str, Kernel[Any, Any]] = {}
 _LIBRARY = torch.library.Library("tensornet", "FRAGMENT")
 _TENSORS = frozenset((Tensor, torch.nn.Parameter))
 _forced: str | None = None
-
-
-@dataclass(frozen=True)
-class Offer:
-    """One implementation: where it runs and where its code is.
-
-    Args:
-        device: ``"cpu"``, ``"cuda"`` or ``"any"``.
-        at: ``"package.module:function"``, imported at the first call.
-        dtypes: What it takes; an empty tuple means everything.
-    """
-
-    device: str
-    at: str
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
-    _loaded: dict[str, Run] = field(default_factory=dict, repr=False, compare=False)
-
-    def load(self) -> Run:
-        """Import the implementation.
-
-        Returns:
-            The function that runs.
-        """
-        if self.at not in self._loaded:
-            module, function = self.at.split(":")
-            found = getattr(importlib.import_module(module), function)
-            self._loaded[self.at] = found.reference if isinstance(found, Kernel) else found
-        return self._loaded[self.at]
-
-    def obstacle(self, device: str, dtype: torch.dtype) -> str | None:
-        """Say why this offer cannot run here.
-
-        Args:
-            device: Type of the device of the tensors.
-            dtype: Their dtype.
-
-        Returns:
-            The reason in words, or none when it can run.
-        """
-        if self.dtypes and dtype not in self.dtypes:
-            return f"not for {dtype}"
-        if self.device == "any":
-            return None
-        if self.device == "cuda":
-            from tensornet.kernels import _bridge
-
-            if device in _bridge.devices():
-                return None
-            return "no GPU, and NUMBA_ENABLE_CUDASIM is off"
-        return None if self.device == device else f"not for {device}"
 
 
 class Kernel(Generic[P, R]):
@@ -204,18 +152,13 @@ class Kernel(Generic[P, R]):
         def backward(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
             saved = iter(ctx.saved_tensors)
             inputs = [next(saved) if x is None else x for x in ctx.plain]
-            return function(ctx.needs_input_grad, g if several else g[0], *inputs)
-
-        def backward_asked(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
-            saved = iter(ctx.saved_tensors)
-            inputs = [next(saved) if x is None else x for x in ctx.plain]
             return function(_asked(ctx), g if several else g[0], *inputs)
 
         def forward(ctx: Any, *args: Any) -> Any:
             keep(ctx, args, None)
             return self._run(*args)
 
-        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward_asked)}
+        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
         recorded: Any = type(self.name, (torch.autograd.Function,), parts)
         self._recorded = recorded.apply
         torch.library.register_autograd(
@@ -399,6 +342,8 @@ def _asked(ctx: Any) -> tuple[bool, ...]:
     of the weights, and the weights none of the positions: twice the work otherwise.
     """
     asked = list(ctx.needs_input_grad)
+    if torch.compiler.is_compiling():
+        return tuple(asked)
     tensors = [k for k, x in enumerate(ctx.plain) if x is None]
     for k, (node, _) in zip(tensors, ctx.next_functions, strict=True):
         if asked[k] and node.name() != "torch::autograd::AccumulateGrad":

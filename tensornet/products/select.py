@@ -135,23 +135,12 @@ def select(
     dtype = torch.get_default_dtype() if dtype is None else dtype
     device = torch.device(device)
     makers = _candidates(kind, l_max, channels2, path_weights, odd, harmonics)
-    key = {
-        "format": _FORMAT,
-        **_machine(device),
-        "task": [
-            kind,
-            l_max,
-            n,
-            channels,
-            channels2,
-            path_weights,
-            odd,
-            harmonics,
-            backward,
-            str(dtype),
-        ],
-        "candidates": sorted(makers),
-    }
+    task = [
+        *(kind, l_max, n, channels, channels2),
+        *(path_weights, odd, harmonics, backward, str(dtype)),
+    ]
+    machine = _machine(device)
+    key = {"format": _FORMAT, **machine, "task": task, "candidates": sorted(makers)}
     path = _folder(cache) / f"select-{hashlib.sha256(_text(key).encode()).hexdigest()[:24]}.json"
     seconds = None if refresh else _read(path, key)
     cached = seconds is not None
