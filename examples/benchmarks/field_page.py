@@ -16,7 +16,7 @@ from tensornet.products import PathRankProduct, paths
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "products.md"
 Rows = list[dict[str, Any]]
-STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--", "X:", "*-.")
+STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--", "X:", "*-.", "h--", "<:", ">-.")
 
 
 def markdown(head: list[str], lines: list[list[str]]) -> str:
