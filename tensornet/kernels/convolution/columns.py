@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from tensornet.kernels._tile import BYTES
+from tensornet.kernels.convolution.gradient_plan import IN_PAIRS
 from tensornet.kernels.convolution.plan import HEIGHTS
 from tensornet.kernels.convolution.tiles import _Code, _make, _sum, prefetch
 
@@ -22,33 +23,48 @@ _NEAR = 2  # into the second cache: it is needed with the next node
 
 
 def _edges(code: _Code) -> None:
-    """All edges times one vector of channels of a group."""
+    """All edges times some vectors of channels of a group: one by one, or two in one body."""
     b, at = code.b, code.at
-    with cgutils.for_range(b, at["n"]) as loop:
-        before = dict(at)
+    for together, heights in ((1, (*HEIGHTS, 0)), (2, (*IN_PAIRS, 0))):
+        with b.if_then(b.icmp_signed("==", at["together"], code.int(together))):
+            _edges_of(code, together, heights)
+
+
+def _edges_of(code: _Code, together: int, heights: tuple[int, ...]) -> None:
+    """From the vector `u0` of channels on as many turns; `size` is that of a vector's cells."""
+    b, at, lanes = code.b, code.at, code.simd.lanes
+    before = dict(at)
+    with (
+        cgutils.for_range(b, at["n"]) as loop,
+        cgutils.for_range(b, at["turns"]) as turn,
+    ):
         for k, name in enumerate(ENDS):
             at[name] = code.whole("ends", code.times(loop.index, len(ENDS)), k)
-        for name in ("x0", "w0"):
-            at[name] = b.add(at[name], at["channel"])
-        slot = code.times(b.mul(loop.index, at["n_y"]), code.simd.lanes)
+        done = code.times(turn.index, together)
+        u = b.add(at["u0"], done)
+        for name in ("x", "w"):
+            at[name + "0"] = b.add(at[name + "0"], code.times(u, lanes))
+            at[name + "1"] = b.add(at[name + "1"], b.mul(done, at["step_" + name]))
+        at["m0"] = b.add(at["m0"], b.mul(u, at["size"]))
+        slot = code.times(b.mul(loop.index, at["n_y"]), lanes)
         at["t0"] = b.add(at["t0"], slot)
         with cgutils.for_range(b, at["stop"], start=at["start"]) as chunk:
             line = code.times(chunk.index, 4)
             height, row, at["first"], at["last"] = (code.whole("chunks", line, k) for k in range(4))
             end = b.append_basic_block("end")
             switch = b.switch(height, end)
-            for n_rows in (*HEIGHTS, 0):
+            for n_rows in heights:
                 block = b.append_basic_block("rows")
                 switch.add_case(code.int(n_rows), block)
                 b.position_at_end(block)
-                _chunk(code, [code.whole("rows", row, r) for r in range(n_rows)])
+                _chunk(code, [code.whole("rows", row, r) for r in range(n_rows)], together)
                 b.branch(end)
             b.position_at_end(end)
-        at.clear()
-        at.update(before)
+    at.clear()
+    at.update(before)
 
 
-def _chunk(code: _Code, rows: list[Any]) -> None:
+def _chunk(code: _Code, rows: list[Any], together: int) -> None:
     """One edge: its harmonics stand in registers, those of `rows`, or are loaded with a column."""
     simd, b, at, lanes = code.simd, code.b, code.at, code.simd.lanes
     held = [_harmonic(code, row, len(rows) <= _HELD) for row in rows]
@@ -57,26 +73,32 @@ def _chunk(code: _Code, rows: list[Any]) -> None:
     with cgutils.for_range(b, at["last"], start=at["first"]) as loop:
         line = code.times(loop.index, 5)
         path, first, last, cell, met = (code.whole("segments", line, k) for k in range(5))
-        ahead = code.times(loop.index, lanes)
-        _ask(code, ("w", "hw"), b.add(at["w1"], ahead))
-        _ask(code, ("x", "hx", "ox"), b.add(at["x1"], ahead))
+        for v in range(together):
+            ahead = code.times(loop.index, lanes)
+            _ask(code, ("w", "hw"), code.plus(at["w1"], code.times(at["step_w"], v), ahead))
+            _ask(code, ("x", "hx", "ox"), code.plus(at["x1"], code.times(at["step_x"], v), ahead))
         place = b.add(at["w0"], path)
-        w, hw = (simd.load(at[name], place) if name in at else None for name in ("w", "hw"))
-        total = code.variable(code.zero)
+        weights = [
+            [simd.load(at[name], place, v) if name in at else None for name in ("w", "hw")]
+            for v in range(together)
+        ]
+        totals = [code.variable(code.zero) for _ in weights]
         with cgutils.for_range(b, last, start=first) as column:
             i, j = (code.whole("columns", code.times(column.index, 2), k) for k in (0, 1))
-            copies = 1 if hw is None else 2
+            copies = 2 if "hw" in at else 1
             step = code.times(b.sub(column.index, first), max(1, len(rows)) * copies)
-            at["cell"] = code.times(b.add(cell, step), lanes)
+            cell = code.times(b.add(cell, step), lanes)
             at["x_i"] = b.add(at["x0"], i)
-            if rows:
-                _column(code, w, hw, total, registers)
-            else:
+            mine = registers
+            if not rows:
                 y, hy, t = _harmonic(code, j, True)
-                mine = code.variable(simd.load(at["s"], t))
-                _column(code, w, hw, total, [(y, hy, mine)])
-                simd.store(b.load(mine), at["s"], t)
-        _give(code, b.load(total), place, met)
+                mine = [(y, hy, code.variable(simd.load(at["s"], t)))]
+            for v, ((w, hw), total) in enumerate(zip(weights, totals, strict=True)):
+                at["cell"] = b.add(cell, code.times(at["size"], v))
+                _column(code, w, hw, total, mine, v)
+            if not rows:
+                simd.store(b.load(mine[0][2]), at["s"], t)
+        _give(code, [b.load(total) for total in totals], place, met)
     for mine, (*_, t) in zip(sums, held, strict=True):
         simd.store(b.load(mine), at["s"], t)
 
@@ -89,7 +111,9 @@ def _harmonic(code: _Code, j: Any, hold: bool) -> tuple[Any, Any, Any]:
     return y, hy, code.plus(at["t0"], code.times(j, code.simd.lanes))
 
 
-def _column(code: _Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any, Any]]) -> None:
+def _column(
+    code: _Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any, Any]], v: int
+) -> None:
     """``ox += w b, ow += x b, oy += x w m`` where ``b = sum over rows of y m``.
 
     Or the derivative of that along (hx, hy, hw), and what features received take: with
@@ -97,10 +121,10 @@ def _column(code: _Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any,
     n += y f + hy x w``.
     """
     simd, b, at = code.simd, code.b, code.at
-    x = simd.load(at["x"], at["x_i"])
+    x = simd.load(at["x"], at["x_i"], v)
     product = change = b.fmul(x, w)
     if hw is not None:
-        hx = simd.load(at["hx"], at["x_i"])
+        hx = simd.load(at["hx"], at["x_i"], v)
         change = simd.multiply_add(x, hw, b.fmul(hx, w))
     along = turned = None
     place = b.add(at["m0"], at["cell"])
@@ -113,7 +137,7 @@ def _column(code: _Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any,
             turned = b.fmul(hy, m) if turned is None else simd.multiply_add(hy, m, turned)
             n = simd.multiply_add(y, change, simd.load(at["s"], place, len(rows) + r))
             simd.store(simd.multiply_add(hy, product, n), at["s"], place, len(rows) + r)
-    gradient = simd.load(at["ox"], at["x_i"])
+    gradient = simd.load(at["ox"], at["x_i"], v)
     if hw is None:
         code.add_to(total, x, along)
         gradient = simd.multiply_add(w, along, gradient)
@@ -121,7 +145,7 @@ def _column(code: _Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any,
         code.add_to(total, hx, along)
         code.add_to(total, x, turned)
         gradient = simd.multiply_add(hw, along, simd.multiply_add(w, turned, gradient))
-    simd.store(gradient, at["ox"], at["x_i"])
+    simd.store(gradient, at["ox"], at["x_i"], v)
 
 
 def _ask(code: _Code, names: tuple[str, ...], place: Any) -> None:
@@ -130,19 +154,21 @@ def _ask(code: _Code, names: tuple[str, ...], place: Any) -> None:
             prefetch(code, name, place, _NEAR)
 
 
-def _give(code: _Code, total: Any, place: Any, met: Any) -> None:
-    """The gradient of a weight: past the cache where it is not needed soon, or added."""
+def _give(code: _Code, totals: list[Any], place: Any, met: Any) -> None:
+    """Gradients of weights: past the cache where they are not needed soon, or added."""
     simd, b, at = code.simd, code.b, code.at
-    where = simd.pointer(at["ow"], place)
     with b.if_else(b.icmp_signed("!=", met, code.int(0))) as (again, new):
         with again:
-            simd.store(b.fadd(total, simd.load(at["ow"], place)), at["ow"], place)
+            for v, total in enumerate(totals):
+                simd.store(b.fadd(total, simd.load(at["ow"], place, v)), at["ow"], place, v)
         with new, b.if_else(b.icmp_signed("!=", at["past"], code.int(0))) as (far, near):
             with far:
-                stored = b.store(total, where, align=BYTES)
-                stored.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
+                for v, total in enumerate(totals):
+                    stored = b.store(total, simd.pointer(at["ow"], place, v), align=BYTES)
+                    stored.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
             with near:
-                b.store(total, where, align=simd.size)
+                for v, total in enumerate(totals):
+                    simd.store(total, at["ow"], place, v)
 
 
 def _terms(code: _Code, copies: int, back: bool) -> None:
@@ -184,7 +210,10 @@ def _sums(code: _Code) -> None:
         b.store(total, b.gep(at["o"], [b.add(at["o0"], loop.index)], source_etype=simd.scalar))
 
 
-_EDGES = "start stop chunks| rows| segments| columns| ends| n n_y channel past s| t0 m0 "
+_EDGES = (
+    "start stop chunks| rows| segments| columns| ends| n n_y together u0 turns size step_x step_w "
+    "past s| t0 m0 "
+)
 _TERMS = "first last cells| cell_values| start stop terms| term_values| vectors g| g0 s| m0"
 slopes = _make(_EDGES + "x| y| w| ox| ow|", _edges)
 curvatures = _make(_EDGES + "x| y| w| hx| hy| hw| ox| ow|", _edges)

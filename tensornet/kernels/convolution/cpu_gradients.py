@@ -1,9 +1,10 @@
 """All gradients of the edge convolution at once in Numba, and the derivatives of those.
 
-Edges of a node are taken together, vector of channels by vector of channels: the coupling is
-contracted with the features received once for all of them. What is summed at senders goes to a
-buffer per thread, and the buffers are added in the order of their parts: gradients of features
-depend on the number of threads in the last digit, all else does not.
+Edges of a node are taken together: the coupling is contracted with the features received once for
+all of them. Where that is little for all channels they go on edge by edge, else vector of channels
+by vector of channels. What is summed at senders goes to a buffer per thread, and the buffers are
+added in the order of their parts: gradients of features depend on the number of threads in the last
+digit, all else does not.
 """
 
 from typing import Any
@@ -13,7 +14,12 @@ from torch import Tensor
 
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
-from tensornet.kernels.convolution.columns import contract_once, contract_twice, expand, sums
+from tensornet.kernels.convolution.columns import (
+    contract_once,
+    contract_twice,
+    expand,
+    sums,
+)
 from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_group
 from tensornet.kernels.convolution.columns import slopes as _slopes_of_group
 from tensornet.kernels.convolution.cpu import _ordered, _padded
@@ -44,17 +50,17 @@ def _place(ends, order, sender, start, n, steps):  # type: ignore[no-untyped-def
 
 @_bridge.jit
 def _place_ahead(  # type: ignore[no-untyped-def]
-    ends, order, sender, start, n, last, steps, u, vectors
+    ends, order, sender, start, n, last, steps, turn, turns
 ):
     """Where that stands which is asked for meanwhile: for each edge a part of a later one."""
-    later, part = divmod(u * n, vectors)
-    x_part, w_part = steps[0] // vectors, steps[1] // vectors
+    later, part = divmod(turn * n, turns)
+    x_part, w_part = steps[0] // turns, steps[1] // turns
     for q in range(n):
         e = order[min(start + n + later, last)]
         ends[5 * q + 3] = sender[e] * steps[0] + x_part * part
         ends[5 * q + 4] = e * steps[1] + w_part * part
         part += 1
-        if part == vectors:
+        if part == turns:
             later, part = later + 1, 0
 
 
@@ -70,9 +76,10 @@ def _slopes(  # type: ignore[no-untyped-def]
 ):
     """Gradients of the edges that the nodes from first to last receive."""
     groups, chunks, rows, segments, columns, cells, cell_values, terms, term_values = tables
-    steps, n_g, width, largest, past = sizes
+    steps, n_g, width, largest, at_once, together, past = sizes
     lanes, n_y = BYTES // x.itemsize, steps[2]
     vectors = width // lanes
+    n_x, n_w = steps[0] // vectors, steps[1] // vectors
     s, m0 = _scratch(largest * width + _MOST * n_y * lanes, x)
     t0 = m0 + largest * width
     ends, stop = np.empty(5 * _MOST, np.int64), starts[last] - 1
@@ -87,12 +94,14 @@ def _slopes(  # type: ignore[no-untyped-def]
                     cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
                     vectors, g, v * n_g, s, m0,
                 )  # fmt: skip
-                for u in range(vectors):
-                    shift = (u * (cell_stop - cell) - cell) * lanes
-                    _place_ahead(ends, order, sender, start, n, stop, steps, u, vectors)
+                size = (cell_stop - cell) * lanes
+                for u in range(0, vectors, at_once):
+                    turn, turns = u // at_once, vectors // at_once
+                    _place_ahead(ends, order, sender, start, n, stop, steps, turn, turns)
                     _slopes_of_group(
                         groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
-                        u * lanes, past, s, t0, m0 + shift, x, y, w, ox, ow,
+                        together, u, at_once // together, size, n_x, n_w, past, s, t0,
+                        m0 - cell * lanes, x, y, w, ox, ow,
                     )  # fmt: skip
             for q in range(n):
                 sums(n_y, s, t0 + q * n_y * lanes, oy, ends[5 * q + 2])
@@ -105,9 +114,10 @@ def _curvatures(  # type: ignore[no-untyped-def]
 ):
     """Derivatives of those gradients."""
     groups, chunks, rows, segments, columns, cells, cell_values, terms, term_values = tables
-    steps, n_g, width, largest, past = sizes
+    steps, n_g, width, largest, at_once, together, past = sizes
     lanes, n_y = BYTES // x.itemsize, steps[2]
     vectors = width // lanes
+    n_x, n_w = steps[0] // vectors, steps[1] // vectors
     s, m0 = _scratch(2 * largest * width + _MOST * n_y * lanes, x)
     t0 = m0 + 2 * largest * width
     ends, stop = np.empty(5 * _MOST, np.int64), starts[last] - 1
@@ -122,12 +132,14 @@ def _curvatures(  # type: ignore[no-untyped-def]
                     cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
                     vectors, g, v * n_g, s, m0,
                 )  # fmt: skip
-                for u in range(vectors):
-                    shift = 2 * (u * (cell_stop - cell) - cell) * lanes
-                    _place_ahead(ends, order, sender, start, n, stop, steps, u, vectors)
+                size = 2 * (cell_stop - cell) * lanes
+                for u in range(0, vectors, at_once):
+                    turn, turns = u // at_once, vectors // at_once
+                    _place_ahead(ends, order, sender, start, n, stop, steps, turn, turns)
                     _curvatures_of_group(
                         groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
-                        u * lanes, past, s, t0, m0 + shift, x, y, w, hx, hy, hw, ox, ow,
+                        together, u, at_once // together, size, n_x, n_w, past, s, t0,
+                        m0 - 2 * cell * lanes, x, y, w, hx, hy, hw, ox, ow,
                     )  # fmt: skip
                 expand(
                     cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
@@ -177,7 +189,7 @@ def _run(
     outs = _bridge.arrays(*(t.view(-1) for t in (oy, ow, *og)))
     past = ow.nbytes > _PAST and ow.data_ptr() % BYTES == 0 and tables.whole
     steps = x.shape[1] * width, w.shape[1] * width, n_y
-    sizes = steps, g.shape[1] * width, width, tables.largest, int(past)
+    sizes = steps, g.shape[1] * width, width, tables.largest, *tables.at_once, int(past)
 
     def part(first: int, last: int) -> Tensor:
         mine = x.new_zeros(x.shape)

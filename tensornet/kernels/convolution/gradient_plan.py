@@ -17,9 +17,11 @@ import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.plan import HEIGHTS, Cell, checked, split
 
 Array = np.ndarray[Any, Any]
+IN_PAIRS = (3, 2, 1)  # rows of which two vectors of channels fit in registers
 _NEAREST = 768  # vectors of the nearest cache for what all edges of a node read
 
 
@@ -38,6 +40,7 @@ class GradientPlan:
     terms: Array  # (terms, 3): the same for further numbers
     term_values: Array  # (terms,)
     n_unmet: int  # number of paths without numbers
+    at_once: tuple[int, int]  # vectors of channels that meet an edge, and those of them in one body
 
     @cached_property
     def largest(self) -> int:
@@ -99,6 +102,8 @@ def _plan(
     row = (np.arange(len(cells)) - chunks[:, 4].repeat(chunks[:, 5] - chunks[:, 4])) % heights
     vectors = np.stack([(np.arange(len(cells)) - row) * copies + row, heights], 1)
     groups = np.array(_groups(chunks, _NEAREST // copies), np.int64)
+    n_vectors, low = width * numbers.itemsize // BYTES, chunks[:, 0].max() <= IN_PAIRS[0]
+    at_once = n_vectors if len(cells) * n_vectors * copies <= _NEAREST // 3 else 1
     n_unmet = sizes[3] - len(set(segments[:, 0].tolist()))
     segments[:, 0] *= width
     segments[:, 3] *= copies
@@ -107,6 +112,7 @@ def _plan(
         np.concatenate([groups, np.searchsorted(of_cell, groups[:, 2:])], 1), chunks[:, :4], rows,
         segments, columns, np.column_stack([vectors, places[first]]), numbers[first],
         np.column_stack([vectors[of_cell], places[of_term]]), numbers[of_term], n_unmet,
+        (at_once, 2 if low and at_once % 2 == 0 else 1),
     )  # fmt: skip
 
 
