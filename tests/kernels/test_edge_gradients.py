@@ -94,8 +94,19 @@ def test_a_coupling_without_symmetry() -> None:
     close(edge_curvatures(*at, *h, *rest), edge_curvatures.reference(*at, *h, *rest))
 
 
-def test_results_that_no_cache_would_keep() -> None:
-    at, rest = scene(2, 64, edges=400)
+def test_a_path_in_two_chunks_of_few_rows() -> None:
+    """Two components share a column, the third stands alone; channels are two vectors."""
+    at, rest = scene(1, 16)
+    rest = [*rest[:2], *(torch.tensor(t) for t in ([0, 0, 1], [0, 1, 2], [2, 1, 0], [0, 0, 0]))]
+    rest.append(torch.randn(3))
+    h = [torch.randn_like(t) for t in at[:3]]
+    close(edge_slopes(*at, *rest), edge_slopes.reference(*at, *rest))
+    close(edge_curvatures(*at, *h, *rest), edge_curvatures.reference(*at, *h, *rest))
+
+
+@pytest.mark.parametrize(("l_max", "edges"), [(1, 1000), (2, 400)])
+def test_results_that_no_cache_would_keep(l_max: int, edges: int) -> None:
+    at, rest = scene(l_max, 64, edges=edges)
     assert at[2].nbytes > cpu_gradients._PAST
     close(edge_slopes(*at, *rest), single_slopes(at, rest))
 
