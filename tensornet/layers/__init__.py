@@ -18,6 +18,7 @@ from tensornet.layers.equivariant import GatedLinear as GatedLinear
 from tensornet.layers.powers import DensityPowers as DensityPowers
 from tensornet.layers.radial import BesselBasis as BesselBasis
 from tensornet.layers.radial import GaussianBasis as GaussianBasis
+from tensornet.layers.radial import level_out as level_out
 from tensornet.layers.radial import polynomial_envelope as polynomial_envelope
 from tensornet.layers.table import RadialTable as RadialTable
 from tensornet.layers.table import TableCertificate as TableCertificate

@@ -48,7 +48,7 @@ class ZBL(nn.Module):
     """Screened nuclear repulsion between atoms closer than a bond.
 
     Training data hold no such pairs; without it a potential may have holes there, into which a
-    hot trajectory falls. Switched off smoothly at the sum of the covalent radii.
+    hot trajectory falls. Switched off smoothly at the sum of the covalent radii, or further out.
 
     Args:
         elements: Atomic numbers.
@@ -78,11 +78,20 @@ class ZBL(nn.Module):
         species: Tensor,  # (n,)
         edge_index: Tensor,  # (2, e)
         distances: Tensor,  # (e,)
+        reach: Tensor | None = None,  # (elements, elements)
     ) -> Tensor:  # (n,)
-        """Give half of each pair's repulsion to either atom, eV."""
+        """Give half of each pair's repulsion to either atom, eV.
+
+        Args:
+            species: Which element each atom is.
+            edge_index: Senders and receivers.
+            distances: Lengths of the edges, Å.
+            reach: Distances, Å, up to which a pair repels, where they are larger than the sum of
+                the covalent radii.
+        """
         s, r = species[edge_index[0]], species[edge_index[1]]
         charges, screening = COULOMB * self.z[s] * self.z[r], self.screening[s, r]
-        reach = self.range[s, r]
+        reach = (self.range if reach is None else torch.maximum(self.range, reach))[s, r]
         pair = evaluate(lambda x, n: self._pair(x, charges, screening, reach, n), distances)
         return 0.5 * sum_to_receivers(pair, edge_index[1], species.shape[0])
 

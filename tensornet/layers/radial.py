@@ -58,6 +58,52 @@ def envelope_jet(x: Tensor, p: int, n: int) -> list[Tensor]:
     return [torch.where(x < 1, y, 0.0) for y in out]
 
 
+FLAT = 0.75  # of the distance where a function begins to level out: there it has done so
+
+
+def level_out(
+    d: Tensor,  # (e,)
+    start: Tensor,  # (e,)
+) -> Tensor:  # (e,)
+    """Give distances that stop falling, smoothly, below some other distances.
+
+    At `start` and above they are the distances themselves, below 0.75 `start` a constant; in
+    between the slope is a polynomial, and three more derivatives are continuous. A network that is
+    given these is not asked about contacts closer than it has seen.
+
+    Args:
+        d: Distances.
+        start: Where to begin, for each; 0 is never.
+
+    Returns:
+        The distances.
+
+    Derivatives:
+        Any order, in `d`; those above the fourth jump at the ends.
+
+    Examples:
+        >>> level_out(torch.tensor([0.1, 0.7, 1.0, 1.3]), torch.ones(4))
+        tensor([0.8750, 0.8750, 1.0000, 1.3000])
+    """
+    never = start <= 0
+    width = torch.where(never, 1.0, (1 - FLAT) * start)
+    end = torch.where(never, -1.0, FLAT * start)
+    return evaluate(lambda x, n: _level_out(x, end, width, n), d)
+
+
+def _level_out(d: Tensor, end: Tensor, width: Tensor, n: int) -> list[Tensor]:
+    t = (d - end) / width
+    inside = t.clamp(0, 1)
+    # The integral of the smoothstep 35 t^4 - 84 t^5 + 70 t^6 - 20 t^7, one half at t = 1.
+    terms = [(7.0, 5), (-14.0, 6), (10.0, 7), (-2.5, 8)]
+    out = []
+    for k in range(n + 1):
+        values = [a * math.perm(p, k) * inside ** max(p - k, 0) for a, p in terms if p >= k]
+        out.append(width ** (1 - k) * (sum(values) if values else torch.zeros_like(t)))
+    out[0] = torch.where(t < 1, end + width / 2 + out[0], d)
+    return out
+
+
 class BesselBasis(nn.Module):
     """Spherical Bessel functions of order zero: sqrt(2) sin(k pi x) / x for k = 1 to `n`.
 

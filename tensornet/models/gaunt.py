@@ -63,6 +63,7 @@ class Gaunt(Network):
         scale: Unit of the network's energies, eV.
         shift: Mean interaction energy of a bound atom per atomic number, eV.
         n_neighbours: Mean number of neighbours within the cutoff.
+        closest: Shortest distances in the training data, as in `Network`.
 
     References:
         Luo et al., Enabling efficient equivariant operations in the Fourier basis via Gaunt
@@ -78,6 +79,7 @@ class Gaunt(Network):
         scale: float = 1.0,
         shift: Mapping[int, float] | None = None,
         n_neighbours: float = 1.0,
+        closest: Mapping[tuple[int, int], float] | None = None,
     ) -> None:
         super().__init__(
             config,
@@ -86,6 +88,7 @@ class Gaunt(Network):
             scale=scale,
             shift=shift,
             n_readouts=config.layers,
+            closest=closest,
         )
         self.l_max = config.l_max
         ends = [0, *[config.l_features] * (config.layers - 1), 0]

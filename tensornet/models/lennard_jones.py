@@ -29,7 +29,7 @@ class LennardJones(Potential):
 
     The switch is one up to 0.66 of the cutoff and falls to zero at the cutoff with three
     continuous derivatives. All elements share `epsilon` and `sigma`, which are trainable.
-    `scale`, `shift` and `n_neighbours` (statistics of training data) play no role.
+    `scale`, `shift`, `n_neighbours` and `closest` (statistics of training data) play no role.
     """
 
     switch_on: float = 0.66
@@ -43,6 +43,7 @@ class LennardJones(Potential):
         scale: float = 1.0,
         shift: Mapping[int, float] | None = None,
         n_neighbours: float = 1.0,
+        closest: Mapping[tuple[int, int], float] | None = None,
     ) -> None:
         super().__init__(config, elements=elements, reference_energies=reference_energies)
         self.epsilon = nn.Parameter(torch.tensor(config.epsilon, dtype=torch.float64))

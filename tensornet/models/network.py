@@ -15,6 +15,7 @@ from tensornet.layers import (
     BindingShift,
     GaussianBasis,
     ScalarReadout,
+    level_out,
     polynomial_envelope,
 )
 from tensornet.models.potential import Potential
@@ -36,6 +37,13 @@ class NetworkConfig(BaseModel):
     radial_hidden: PositiveInt = Field(64, description="width of the radial networks")
     pair_species: bool = Field(True, description="radial networks see the species of both ends")
     repulsion: bool = Field(True, description="add screened nuclear repulsion (ZBL)")
+    contact: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="times the closest contact of two elements in the training data: from there "
+        "inwards the network sees no change, and the pair repels; 0 is off",
+    )
 
 
 class Network(Potential):
@@ -57,6 +65,8 @@ class Network(Potential):
         scale: Unit of the network's energies, eV.
         shift: Mean interaction energy of a bound atom per atomic number, eV.
         n_readouts: How many readouts add up to the energy.
+        closest: Shortest distance of two elements in the training data by their atomic numbers,
+            Å. Elements that are not named are taken to have been seen at any distance.
 
     References:
         Bigi et al., A prediction rigidity formalism for low-cost uncertainties in trained neural
@@ -66,6 +76,7 @@ class Network(Potential):
     scale: Tensor
     one_hot: Tensor
     spread: Tensor
+    closest: Tensor
 
     def __init__(
         self,
@@ -76,6 +87,7 @@ class Network(Potential):
         scale: float = 1.0,
         shift: Mapping[int, float] | None = None,
         n_readouts: int = 1,
+        closest: Mapping[tuple[int, int], float] | None = None,
     ) -> None:
         super().__init__(config, elements=elements, reference_energies=reference_energies)
         self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
@@ -90,6 +102,12 @@ class Network(Potential):
         self.repulsion = ZBL(self.elements) if config.repulsion else None
         self.binding = BindingShift(self.elements, shift)
         self.register_buffer("scale", torch.tensor(float(scale)))
+        seen = torch.zeros(len(self.elements), len(self.elements))
+        for pair, distance in (closest or {}).items():
+            a, b = (self.elements.index(z) for z in pair)
+            seen[a, b] = seen[b, a] = float(distance)
+        self.register_buffer("closest", seen)
+        self.contact = float(config.contact)
         # A last layer times this has the length of a standard deviation in eV; zero: not known.
         d = n_readouts * config.channels
         self.register_buffer("spread", torch.zeros(d, d))
@@ -158,6 +176,11 @@ class Network(Potential):
             for name, x in self.state_dict().items():
                 if name in ("reference", "binding.shift", "spread"):
                     continue
+                if name == "closest":
+                    at = torch.tensor(known)[:, None], torch.tensor(known)
+                    theirs_seen = old[name][source][:, source].to(x)
+                    x[at] = torch.minimum(x[at], theirs_seen)
+                    continue
                 if name.endswith("radial.net.0.weight") and self.pair_species:
                     _by_columns(x, old[name], known, source, int(mine["n_basis"]))
                 elif name.rpartition(".")[0].endswith("many_body") or name.endswith(".keep"):
@@ -169,8 +192,9 @@ class Network(Potential):
                     x.copy_(old[name])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Model files of version 0.1 know no spread.
+        # The first model files know neither.
         state_dict.setdefault(f"{prefix}spread", torch.zeros_like(self.spread))
+        state_dict.setdefault(f"{prefix}closest", torch.zeros_like(self.closest))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _radial(
@@ -179,6 +203,9 @@ class Network(Potential):
         """Radial features of the edges, their envelopes, and their lengths."""
         distances = vectors.norm(dim=-1)
         x = distances / self.cutoff
+        if self.contact:
+            start = self.contact * self.closest[species[edge_index[0]], species[edge_index[1]]]
+            x = level_out(distances, start) / self.cutoff
         envelope = polynomial_envelope(x)
         radial = self.basis(x) * envelope[:, None]
         if self.pair_species:
@@ -206,7 +233,8 @@ class Network(Potential):
         energies: Tensor = self.scale * (outputs[:n] - outputs[n:][species])
         energies = energies + self.binding(species, edge_index[1], envelope)
         if self.repulsion is not None:
-            energies = energies + self.repulsion(species, edge_index, distances)
+            reach = self.contact * self.closest
+            energies = energies + self.repulsion(species, edge_index, distances, reach)
         last = torch.cat(layers, 1)
         return energies, last[:n] - last[n:][species]
 

@@ -58,6 +58,7 @@ def build(
     scale: float = 1.0,
     shift: Mapping[int, float] | None = None,
     n_neighbours: float = 1.0,
+    closest: Mapping[tuple[int, int], float] | None = None,
     seed: int | None = None,
 ) -> Potential:
     """Make a potential with fresh parameters.
@@ -70,6 +71,8 @@ def build(
             times 1 Å.
         shift: Mean interaction energy of a bound atom per atomic number, eV. Default zero.
         n_neighbours: Mean number of neighbours within the cutoff.
+        closest: Shortest distance of two elements in the training data by their atomic numbers,
+            Å: closer than `contact` of it, a network is not asked.
         seed: Seed of the initial parameters. By default torch's global generator is used.
 
     Returns:
@@ -95,6 +98,7 @@ def build(
                 scale=scale,
                 shift=shift,
                 n_neighbours=n_neighbours,
+                closest=closest,
             )
         finally:
             torch.set_default_dtype(before)

@@ -87,6 +87,7 @@ class TDN(Network):
         scale: Unit of the network's energies, eV.
         shift: Mean interaction energy of a bound atom per atomic number, eV.
         n_neighbours: Mean number of neighbours within the cutoff.
+        closest: Shortest distances in the training data, as in `Network`.
 
     References:
         Lin et al., Tensor Decomposition Networks for accelerated machine learning force fields,
@@ -102,6 +103,7 @@ class TDN(Network):
         scale: float = 1.0,
         shift: Mapping[int, float] | None = None,
         n_neighbours: float = 1.0,
+        closest: Mapping[tuple[int, int], float] | None = None,
     ) -> None:
         super().__init__(
             config,
@@ -109,6 +111,7 @@ class TDN(Network):
             reference_energies=reference_energies,
             scale=scale,
             shift=shift,
+            closest=closest,
         )
         c, l_max = config.channels, config.l_max
         shared = config.linear == "shared"

@@ -132,7 +132,7 @@ def prepare_cache(recipe: Recipe, *, overwrite: bool = False) -> Cache:
                 "settings": _settings(recipe),
                 "files": files,
                 "references": asdict(references),
-                "statistics": asdict(statistics(train)),
+                "statistics": asdict(statistics(train, cutoff_of(recipe))),
                 "splits": list(splits),
             }
             write_atomically(temporary / "cache.json", json.dumps(content, indent=1).encode())

@@ -118,7 +118,7 @@ def prepare(recipe: Recipe) -> Prepared:
             for name, f in frames.items()
         }
     files = tuple(files_of_recipe(recipe))
-    known = statistics(graphs["train"])
+    known = statistics(graphs["train"], cutoff_of(recipe))
     return Prepared(frames, graphs, references, known, files, device, _copies(frames))
 
 
@@ -171,6 +171,7 @@ def make_model(recipe: Recipe, prepared: Prepared) -> Potential:
             scale=known.scale,
             shift=known.shift,
             n_neighbours=known.n_neighbours,
+            closest=known.closest_by_number,
             seed=recipe.training.seed,
         )
     _begin(recipe, model)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
+from tensornet.atoms import edge_vectors
 from tensornet.datasets import ShardDataset
 from tensornet.datasets.regression import LeastSquares
 from tensornet.datasets.shards import counts_of
@@ -26,16 +28,28 @@ class Statistics:
             standard deviation of the interaction energy per atom.
         shift: Mean interaction energy of an atom per atomic number, eV.
         n_neighbours: Mean number of neighbours of an atom within the cutoff.
+        closest: Shortest distance of each two elements, Å, by their symbols, as ``"C-H"``; the
+            cutoff where no pair is closer.
     """
 
     scale: float
     shift: dict[int, float]
     n_neighbours: float
+    closest: dict[str, float] = field(default_factory=dict)
 
     @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers in the training data, sorted."""
         return tuple(sorted(self.shift))
+
+    @property
+    def closest_by_number(self) -> dict[tuple[int, int], float]:
+        """The shortest distances by atomic numbers."""
+        split = {key: key.split("-") for key in self.closest}
+        return {
+            (atomic_numbers[a], atomic_numbers[b]): self.closest[key]
+            for key, (a, b) in split.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -48,16 +62,18 @@ class _Part:
     edges: int
 
 
-def statistics(graphs: Sequence[Data] | Any) -> Statistics:
+def statistics(graphs: Sequence[Data] | Any, cutoff: float) -> Statistics:
     """Take the statistics of labelled graphs.
 
     Args:
         graphs: Training graphs with ``interaction_energy`` and ``forces``, NaN where missing. A
             `ShardDataset` is gone through shard by shard.
+        cutoff: Of the graphs, Å.
 
     Returns:
         Scale, shift per element by least squares on the composition (of smallest norm where
-        compositions do not tell elements apart), and the mean number of neighbours.
+        compositions do not tell elements apart), the mean number of neighbours, and the closest
+        contacts.
     """
     elements = (
         graphs.elements
@@ -85,7 +101,29 @@ def statistics(graphs: Sequence[Data] | Any) -> Statistics:
         scale=scale if scale > 1e-6 else 1.0,
         shift=dict(zip(elements, shift.tolist(), strict=True)),
         n_neighbours=max(1e-6, edges / atoms),
+        closest=_closest(graphs, elements, cutoff),
     )
+
+
+def _closest(
+    graphs: Sequence[Data] | Any, elements: tuple[int, ...], cutoff: float
+) -> dict[str, float]:
+    """Find the shortest edge between each two elements."""
+    k = len(elements)
+    found = torch.full((k, k), float(cutoff), dtype=torch.float64)
+    place = torch.tensor(elements)
+    for index in range(len(graphs)):
+        data = graphs[index]
+        at = torch.searchsorted(place, data.z)[data.edge_index]
+        found.view(-1).scatter_reduce_(
+            0, at[0] * k + at[1], edge_vectors(data).norm(dim=1).to(found), "amin"
+        )
+    found = torch.minimum(found, found.T)
+    return {
+        f"{chemical_symbols[elements[a]]}-{chemical_symbols[elements[b]]}": float(found[a, b])
+        for a in range(k)
+        for b in range(a, k)
+    }
 
 
 def _of_graphs(graphs: Sequence[Data] | Any, elements: tuple[int, ...]) -> _Part:
