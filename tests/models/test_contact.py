@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 
 from tensornet.atoms import graph
-from tensornet.models import build, load, save
+from tensornet.models import Potential, build, load, save
 from tensornet.models.network import Network
 from tensornet.train.statistics import statistics
 
@@ -30,7 +30,7 @@ def make(name: str, closest: dict[tuple[int, int], float] | None, **settings: An
     return made.eval()
 
 
-def energy(model: Network, atoms: Atoms) -> float:
+def energy(model: Potential, atoms: Atoms) -> float:
     return float(model(graph(atoms, model.cutoff), forces=False)["interaction_energy"])
 
 
