@@ -160,7 +160,14 @@ def _transposed(core: Tensor, l_max: int) -> Tensor:
 def _core_slope(
     x: Tensor, g: Tensor, r: Tensor, w: Tensor, core: Tensor, l_max: int
 ) -> Tensor:  # (q,)
-    """Slope of the form in the core. Models keep it fixed, so this is plain torch."""
+    """Slope of the form in the core. Few models train it, so this is plain torch.
+
+    Where it is differentiated by the vectors in turn, each number is a product of its own: the
+    angles of the turn have no derivative on the axis, the product has.
+    """
+    if torch.is_grad_enabled() and r.requires_grad:
+        units = torch.eye(len(core)).to(core)
+        return torch.stack([(g * aligned_product(x, r, w, unit)).sum() for unit in units])
     D = _turn(r, l_max)
     slope = torch.einsum("nic,njc->ij", D @ (g * w[:, None]), D @ x)
     rows, columns, numbers, signs = _cells(l_max)

@@ -48,6 +48,7 @@ def turned_polynomial(
         Any order, in the features and in the coefficients; the first two are fused.
 
     Examples:
+        >>> import torch
         >>> x, zero = torch.tensor([[[2.0, 5.0]]]), torch.tensor([0, 0])
         >>> monomials = torch.tensor([[0, 0, 1], [1, 2, 2]])  # x0 x0 x1 and x1
         >>> turned_polynomial(x, torch.tensor([[[3.0], [1.0]]]), zero[:1], monomials, zero, 1)
@@ -87,6 +88,7 @@ def turned_slope(
         Any order, in the features, in the coefficients and in g; the first is fused.
 
     Examples:
+        >>> import torch
         >>> x, zero = torch.tensor([[[2.0, 5.0]]]), torch.tensor([0])
         >>> one, monomials = torch.ones(1, 1, 1), torch.tensor([[0, 0, 1]])
         >>> turned_slope(x, one, one, zero, monomials, zero)
