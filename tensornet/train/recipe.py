@@ -188,7 +188,7 @@ class OptimizerBlock(Block):
     """How the weights move."""
 
     name: Literal["adamw", "adam", "soap"] = Field(
-        default="adamw", description="soap learns faster for about a tenth more time per step"
+        default="adamw", description="soap: Adam where gradients are least correlated"
     )
     lr: PositiveFloat = Field(default=5e-3, description="largest learning rate")
     weight_decay: NonNegativeFloat = 1e-6
@@ -209,6 +209,12 @@ class OptimizerBlock(Block):
     plateau_patience: PositiveInt = Field(
         default=10, description="plateau: epochs without progress"
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> OptimizerBlock:
+        if self.amsgrad and self.name == "soap":
+            raise ValueError("must not have amsgrad with soap, only with adamw and adam")
+        return self
 
 
 class TrainingBlock(Block):

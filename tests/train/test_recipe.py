@@ -101,6 +101,7 @@ def test_resolved_recipe_is_a_recipe(smallest: Path, tmp_path: Path) -> None:
         ("loss.energy=1e400", r"`loss.energy` should be a finite number. Got '1e400'"),
         ("data.reference_energies={Ar: .inf}", r"must be finite energies in eV, not Ar: inf"),
         ("data.reference_energies={Ar: x}", r"`data.reference_energies` must be .* not Ar: x"),
+        ("optimizer={name: soap, amsgrad: true}", r"`optimizer` must not have amsgrad with soap"),
         ("optimizer=1", r"`optimizer` must be a block of settings. Got 1"),
         ("model.name=[1]", r"must be one of gaunt, lennard_jones, tdn. Got \[1\]"),
         ("model.cutoff=.inf", r"`model.cutoff` should be a finite number. Got inf"),

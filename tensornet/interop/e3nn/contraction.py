@@ -195,7 +195,7 @@ def _tables(module: nn.Module) -> tuple[nn.ModuleList, list[_Table]]:
 
 
 def fast_symmetric_contraction(module: nn.Module) -> FastSymmetricContraction:
-    """Give a module that computes what MACE's symmetric contraction does, hundreds of times faster.
+    """Give a module that computes what MACE's symmetric contraction does, by sparse polynomials.
 
     It is called like the original, ``module(x, y)``, and gives the same results. The weights stay
     the same `Parameter` objects under the same names, so optimisers and state dicts keep working.
