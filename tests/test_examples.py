@@ -150,6 +150,20 @@ def has_mace() -> bool:
     return True
 
 
+def test_ablation(tmp_path: Path) -> None:
+    out = tmp_path / "ablation.json"
+    words = ("--smoke", "--out", str(out))
+    printed = run(BENCHMARKS / "ablation.py", *words, cwd=tmp_path)
+    assert "| as it is |" in printed
+    variants = told(out)["variants"]
+    assert isinstance(variants, dict)
+    whole, single = variants["as it is"], variants["1 layer"]
+    assert whole["parameters"] > single["parameters"] > 0
+    assert whole["valid"]["forces_rmse"] > 0
+    # What is there is not trained again.
+    assert "written" not in run(BENCHMARKS / "ablation.py", *words, cwd=tmp_path)
+
+
 def test_mace_in_a_budget(tmp_path: Path) -> None:
     out = tmp_path / "mace.json"
     run(BENCHMARKS / "mace_budget.py", "--smoke", "--out", str(out), cwd=tmp_path)

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from tensornet import _check
 from tensornet.kernels import symmetric_polynomial
+from tensornet.products.base import Constants
 from tensornet.so3 import degrees, dim, wigner_3j
 
 Array = NDArray[np.float64]
 Word = tuple[int, ...]
 
 
-class SymmetricContraction(nn.Module):
+class SymmetricContraction(Constants):
     """Every equivariant polynomial of a channel's own features, weighted by element and channel.
 
     Features and results have natural parity (-1)^l. For each order from 1 to `correlation` and
@@ -68,14 +69,13 @@ class SymmetricContraction(nn.Module):
         monomials, at_k, coupling, self.paths = _basis(l_max, correlation, l_max_out)
         self.register_buffer("monomials", monomials.clone(), persistent=False)
         self.register_buffer("at_k", at_k.clone(), persistent=False)
-        dtype = torch.get_default_dtype()
-        self.register_buffer("coupling", coupling.to(dtype, copy=True), persistent=False)
+        self._constant("coupling", coupling)
         self.monomials: Tensor
         self.at_k: Tensor
         self.coupling: Tensor
         degrees = [degree for degree, _ in self.paths]
         sizes = [math.factorial(order) * degrees.count(degree) for degree, order in self.paths]
-        scale = torch.tensor(sizes, dtype=dtype).rsqrt()
+        scale = torch.tensor(sizes, dtype=torch.get_default_dtype()).rsqrt()
         self.weight = nn.Parameter(torch.randn(n_elements, len(sizes), channels) * scale[:, None])
         self._recent = Recent()
 

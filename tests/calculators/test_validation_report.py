@@ -15,7 +15,9 @@ from ase.build import bulk
 from rich.console import Console
 from torch import Tensor
 
+from tensornet.atoms import edge_vectors, graph
 from tensornet.calculators import Report, Row, validate
+from tensornet.calculators.validation.structures import packed
 from tensornet.models import LennardJones, build, save
 
 REFERENCES = {10: -30.25, 18: -140.5}
@@ -112,7 +114,9 @@ def test_without_a_structure_one_is_made() -> None:
     report = validate(model(), md_steps=20)
     assert report.passed, str(report)
     assert "a random structure" in report.subject
-    assert "random periodic structure" in next(r for r in report.rows if r.name == "stress").note
+    assert (
+        "periodic structure made of it" in next(r for r in report.rows if r.name == "stress").note
+    )
 
 
 def test_the_example_of_the_model_is_used(tmp_path: Path) -> None:
@@ -216,3 +220,20 @@ def test_a_report_reads_as_a_table() -> None:
     assert Report("good", rows[::2]).passed
     with pytest.raises(dataclasses.FrozenInstanceError):
         rows[0].passed = False  # type: ignore[misc]
+
+
+def test_a_molecule_is_packed_into_a_crystal() -> None:
+    """Neighbours stay, and images come no closer than the gap."""
+    chain = Atoms("CHCH", [[0, 0, 0], [0, 1.1, 0], [1.3, 0.2, 0], [1.4, 1.2, 0.3]])
+    chain.set_cell([2.6, 0, 0])
+    chain.pbc = (True, False, False)
+    crystal = packed(chain, 2.5)
+    assert crystal.pbc.all()
+    assert abs(np.linalg.det(crystal.cell)) > 1
+    before, after = (x.get_all_distances(mic=True) for x in (chain, crystal))
+    assert np.abs(before - after).max() < 1e-12
+    images = graph(crystal, 4.0)
+    lengths = edge_vectors(images).norm(dim=1)
+    crossing = images.edge_shift[:, 1:].abs().sum(1) > 0
+    assert int(crossing.sum()) > 0
+    assert 2.5 - 1e-9 <= float(lengths[crossing].min()) < 4.0

@@ -9,6 +9,8 @@ from torch_geometric.data import Batch
 
 from tensornet.atoms import graph
 from tensornet.calculators import validate
+from tensornet.calculators.validation import symmetries
+from tensornet.calculators.validation.structures import bench
 from tensornet.models import Potential, build
 from tensornet.products import CPProduct
 
@@ -74,6 +76,14 @@ def test_passes_validation(name: str) -> None:
     report = validate(make(name), crystal(), md_steps=0)
     failed = set(report.failed) - {"dimers", "drift"}
     assert not failed, str(report)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_trained_in_float32_it_is_symmetric_in_float64(name: str) -> None:
+    """Constants that were rounded to float32 would break the symmetries by 1e-8."""
+    tried, _ = bench(make(name).float().double(), crystal(), seed=0, md_steps=0)
+    row = symmetries.rotation(tried)
+    assert row.passed, str(row)
 
 
 def test_a_molecule_passes_validation() -> None:

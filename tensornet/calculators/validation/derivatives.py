@@ -59,7 +59,7 @@ def stress(bench: Bench) -> Row:
     if size < 1e-12 and np.abs(slopes).max() < 1e-12:
         return _lone("stress", words)
     value = float(np.abs(expected - slopes / volume).max()) / max(size, 1e-12)
-    note = "" if bench.start.pbc.all() else "on a random periodic structure of these elements"
+    note = "" if bench.start.pbc.all() else "on a periodic structure made of it"
     return Row("stress", words, value, 1e-6, "", value <= 1e-6, note)
 
 

@@ -18,6 +18,7 @@ RATTLE = 0.05  # Å
 CLOSEST = 0.4  # of the sum of covalent radii
 N_MADE = 8  # atoms of a structure made here
 N_CLUSTER = 6
+GAP = 0.6  # of the cutoff, between a molecule and its images in a crystal made of it
 
 
 def bench(model: Potential, atoms: Atoms | None, *, seed: int, md_steps: int) -> tuple[Bench, str]:
@@ -57,7 +58,10 @@ def bench(model: Potential, atoms: Atoms | None, *, seed: int, md_steps: int) ->
     rattled = _rattled(start, rng)
     crystal = rattled
     if not start.pbc.all():
-        crystal = _rattled(compact(model, sorted(set(start.numbers)), rng, periodic=True), rng)
+        if len(start) > 1:
+            crystal = packed(rattled, GAP * model.cutoff)
+        else:
+            crystal = _rattled(compact(model, sorted(set(start.numbers)), rng, periodic=True), rng)
     cluster = neighbours(rattled, model.cutoff, N_CLUSTER)
     made = Bench(model, start, rattled, crystal, cluster, seed, md_steps)
     return made, f"{source}, {describe(start)}"
@@ -110,6 +114,27 @@ def compact(
     except ValueError:
         return atoms
     return atoms if _closest(relaxed) < CLOSEST else moved(relaxed, relaxed.positions)
+
+
+def packed(atoms: Atoms, gap: float) -> Atoms:
+    """Make a molecule, chain or slab periodic in all directions, in an oblique cell.
+
+    Args:
+        atoms: The structure.
+        gap: Between it and its images where it was not periodic, in Å.
+
+    Returns:
+        A crystal whose atoms have the neighbours they had, and the images.
+    """
+    crystal = atoms.copy()
+    open_axes = [int(axis) for axis in np.flatnonzero(~atoms.pbc)]
+    crystal.center(vacuum=gap / 2, axis=open_axes)
+    cell = np.array(crystal.cell)
+    for axis in open_axes:  # a shift along its neighbour keeps the distance of the layers
+        cell[axis] += 0.1 * cell[axis - 1]
+    crystal.set_cell(cell)
+    crystal.pbc = True
+    return moved(crystal, crystal.positions)
 
 
 def neighbours(atoms: Atoms, cutoff: float, n: int) -> Atoms:
