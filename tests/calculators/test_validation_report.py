@@ -116,8 +116,6 @@ def test_without_a_structure_one_is_made() -> None:
     assert "a random structure" in report.subject
     row = next(r for r in report.rows if r.name == "stress")
     assert "periodic structure made of it" in row.note
-        "periodic structure made of it" in next(r for r in report.rows if r.name == "stress").note
-    )
 
 
 def test_the_example_of_the_model_is_used(tmp_path: Path) -> None:
