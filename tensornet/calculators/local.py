@@ -75,13 +75,16 @@ def share(
     """
     species = model.species_of[z]
     keep = ~(vectors.norm(dim=-1) >= model.cutoff)  # what is no number shall be noticed
-    inside = vectors[keep].detach().to(model.dtype).requires_grad_()
-    with torch.enable_grad():
-        energies = model.interaction_energies(species, edge_index[:, keep], inside)
-        total = energies[own].sum()
-        found = None
-        if total.requires_grad:
-            (found,) = torch.autograd.grad(total, inside, allow_unused=True)
+    inside, found = vectors[keep].detach().to(model.dtype), None
+    if model.inference is not None:
+        energies, _, found = model.inference(species, edge_index[:, keep], inside, own)
+    else:
+        with torch.enable_grad():
+            inside.requires_grad_()
+            energies = model.interaction_energies(species, edge_index[:, keep], inside)
+            total = energies[own].sum()
+            if total.requires_grad:
+                (found,) = torch.autograd.grad(total, inside, allow_unused=True)
     gradients = torch.zeros_like(vectors)
     if found is not None:
         gradients[keep] = found.to(torch.float64)

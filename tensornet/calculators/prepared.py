@@ -6,6 +6,7 @@ from os import PathLike
 import torch
 
 from tensornet.models import Potential, load
+from tensornet.models.gaunt_inference import infer
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -17,6 +18,8 @@ def prepared(
     caller: str,
 ) -> Potential:
     """Load or copy a model, in evaluation mode and without gradients of its parameters.
+
+    Where there is a way to evaluate it without autograd (`infer`), it is evaluated so.
 
     Args:
         model: A model file or a potential.
@@ -40,4 +43,6 @@ def prepared(
             f"`{caller}(model=...)` must be a model file, a potential, or a list of them. Got "
             f"{type(model).__name__}."
         )
-    return potential.to(device=device, dtype=_DTYPES[dtype]).eval().requires_grad_(False)
+    potential = potential.to(device=device, dtype=_DTYPES[dtype]).eval().requires_grad_(False)
+    infer(potential)
+    return potential

@@ -90,15 +90,28 @@ class ZBL(nn.Module):
                 the covalent radii.
         """
         s, r = species[edge_index[0]], species[edge_index[1]]
-        charges, screening = COULOMB * self.z[s] * self.z[r], self.screening[s, r]
-        reach = (self.range if reach is None else torch.maximum(self.range, reach))[s, r]
-        pair = evaluate(lambda x, n: self._pair(x, charges, screening, reach, n), distances)
+        pair = evaluate(lambda x, n: self.pair(s, r, x, n, reach), distances)
         return 0.5 * sum_to_receivers(pair, edge_index[1], species.shape[0])
 
-    def _pair(
-        self, d: Tensor, charges: Tensor, screening: Tensor, reach: Tensor, n: int
-    ) -> list[Tensor]:
-        """The repulsion of pairs and its derivatives along their distances."""
+    def pair(
+        self,
+        s: Tensor,  # (e,)
+        r: Tensor,  # (e,)
+        d: Tensor,  # (e,)
+        n: int,
+        reach: Tensor | None = None,  # (elements, elements)
+    ) -> list[Tensor]:  # (e,) each
+        """Give the repulsion of pairs, eV, and n derivatives along their distances.
+
+        Args:
+            s: Species of one end.
+            r: Species of the other.
+            d: Distances, Å.
+            n: How many derivatives.
+            reach: As in `forward`.
+        """
+        charges, screening = COULOMB * self.z[s] * self.z[r], self.screening[s, r]
+        reach = (self.range if reach is None else torch.maximum(self.range, reach))[s, r]
         rates = -screening[:, None] * d.new_tensor(self.exponents)
         terms = charges[:, None] * d.new_tensor(self.coefficients) * torch.exp(rates * d[:, None])
         screened = [terms.sum(-1)]

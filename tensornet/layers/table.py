@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,9 @@ class RadialTable(nn.Module):
         self.start, self.cutoff = float(start), float(cutoff)
         n = 16
         while True:
-            found, self.certificate = self._tabulate(function, n)
+            found, self.certificate = tabulate(
+                partial(derivatives, function), self.start, self.cutoff, n
+            )
             worst = max(self.certificate.value, self.certificate.slope)
             if worst <= tolerance:
                 break
@@ -123,29 +126,42 @@ class RadialTable(nn.Module):
             f"{self.certificate.n_knots} knots, error {self.certificate.value:.1e}"
         )
 
-    def _tabulate(
-        self, function: Callable[[Tensor], Tensor], n: int
-    ) -> tuple[Tensor, TableCertificate]:
-        """A table of n intervals, and how good it is."""
-        step = (self.cutoff - self.start) / n
-        knots = self.start + step * torch.arange(n + 1, dtype=torch.float64)
-        knots[-1] = self.cutoff
-        rows = [y * step**k for k, y in enumerate(_derivatives(function, knots))]
-        table = torch.stack(rows, 1).flatten(0, 1)
-        part = (torch.arange(_HELD_OUT, dtype=torch.float64) + 0.5) / _HELD_OUT
-        x = (torch.arange(n, dtype=torch.float64)[:, None] + part).flatten()
-        wanted = _derivatives(function, self.start + step * x)
-        errors = []
-        for k, want in enumerate(wanted):
-            got = spline(x, table, k) / step**k
-            scale = want.abs().max().clamp_min(torch.finfo(want.dtype).tiny)
-            errors.append(float((got - want).abs().max() / scale))
-        value, slope, curvature = errors
-        return table, TableCertificate(value, slope, curvature, n + 1, len(x))
+
+def tabulate(
+    jet: Callable[[Tensor], list[Tensor]],
+    start: float,
+    cutoff: float,
+    n: int,
+) -> tuple[Tensor, TableCertificate]:  # (3 (n + 1), q)
+    """Make a table of n intervals, and say how good it is.
+
+    Args:
+        jet: From distances (e,) to values, slopes and curvatures, each (e, q).
+        start: Where the table begins.
+        cutoff: Where it ends.
+        n: Number of intervals.
+
+    Returns:
+        The table, as `tensornet.kernels.spline` takes it, and its certificate.
+    """
+    step = (cutoff - start) / n
+    knots = start + step * torch.arange(n + 1, dtype=torch.float64)
+    knots[-1] = cutoff
+    rows = [y * step**k for k, y in enumerate(jet(knots))]
+    table = torch.stack(rows, 1).flatten(0, 1)
+    part = (torch.arange(_HELD_OUT, dtype=torch.float64) + 0.5) / _HELD_OUT
+    x = (torch.arange(n, dtype=torch.float64)[:, None] + part).flatten()
+    errors = []
+    for k, want in enumerate(jet(start + step * x)):
+        got = spline(x, table, k) / step**k
+        scale = want.abs().max().clamp_min(torch.finfo(want.dtype).tiny)
+        errors.append(float((got - want).abs().max() / scale))
+    value, slope, curvature = errors
+    return table, TableCertificate(value, slope, curvature, n + 1, len(x))
 
 
-def _derivatives(function: Callable[[Tensor], Tensor], r: Tensor) -> list[Tensor]:
-    """Values, slopes and curvatures, each (e, q).
+def derivatives(function: Callable[[Tensor], Tensor], r: Tensor) -> list[Tensor]:
+    """Give values, slopes and curvatures, each (e, q).
 
     Rows do not depend on each other, so one reverse pass through a reverse pass gives the slopes
     of all columns: the gradient is linear in its cotangent, and its derivative in that is wanted.

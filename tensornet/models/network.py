@@ -131,9 +131,9 @@ class Network(Potential):
         self, species: Tensor, edge_index: Tensor, vectors: Tensor, batch: Tensor, n: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         energies, last = self._with_last_layer(species, edge_index, vectors)
-        if self.training:
-            return energies, {}
-        last = last.detach()
+        return energies, {} if self.training else self._more(last.detach(), batch, n)
+
+    def _more(self, last: Tensor, batch: Tensor, n: int) -> dict[str, Tensor]:
         sums = last.new_zeros(n, last.shape[1], dtype=torch.float64)
         sums = sums.index_add(0, batch, last.to(torch.float64))
         said = {"last_layer": sums}
@@ -141,7 +141,7 @@ class Network(Potential):
             spread = self.spread.to(torch.float64)
             said["energy_std"] = torch.linalg.vector_norm(sums @ spread, dim=1)
             said["energies_std"] = torch.linalg.vector_norm(last @ self.spread, dim=1)
-        return energies, said
+        return said
 
     def begin_from(self, other: Network) -> None:
         """Take the weights of a model of the same settings, to train it further.

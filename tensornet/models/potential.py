@@ -8,7 +8,7 @@ respect to the edge vectors, the same for every architecture.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from ase.data import chemical_symbols
@@ -19,6 +19,20 @@ from tensornet.atoms import edge_vectors
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+
+class Inferred(NamedTuple):
+    """What an evaluation without autograd gives.
+
+    Args:
+        energies: Interaction energies, (n,), eV.
+        last_layer: What they are linear in, (n, d).
+        gradients: Derivatives of their sum by the edge vectors, (e, 3), eV/Å.
+    """
+
+    energies: Tensor
+    last_layer: Tensor
+    gradients: Tensor
 
 
 class Potential(nn.Module):
@@ -59,6 +73,7 @@ class Potential(nn.Module):
         self.config: dict[str, Any] = config.model_dump(mode="json")
         self.cutoff = float(self.config["cutoff"])
         self.provenance: dict[str, Any] = {}
+        self.inference: Callable[..., Inferred] | None = None
         values = [reference_energies[z] for z in self.elements]
         self.register_buffer("reference", torch.tensor(values, dtype=torch.float64))
         index = torch.full((119,), -1)
@@ -152,16 +167,21 @@ class Potential(nn.Module):
             if not bool(keep.all()):
                 edge_index, vectors = edge_index[:, keep], vectors[keep]
             vectors = vectors.to(self.dtype)
-            if not vectors.requires_grad:
-                vectors.requires_grad_(forces and self.conservative)
-            head = None
+            head = slopes = None
             said: dict[str, Tensor] = {}
-            if forces and not self.conservative:
-                interaction, head = self.direct_forces(species, edge_index, vectors)
+            if self.inference is not None and not self.training:
+                vectors = vectors.detach()
+                interaction, last, slopes = self.inference(species, edge_index, vectors)
+                said = self._more(last, batch, n_structures)
             else:
-                interaction, said = self._evaluate(
-                    species, edge_index, vectors, batch, n_structures
-                )
+                if not vectors.requires_grad:
+                    vectors.requires_grad_(forces and self.conservative)
+                if forces and not self.conservative:
+                    interaction, head = self.direct_forces(species, edge_index, vectors)
+                else:
+                    interaction, said = self._evaluate(
+                        species, edge_index, vectors, batch, n_structures
+                    )
             interaction = interaction.to(torch.float64)
             output = {
                 "energies": interaction + self.reference[species],
@@ -173,7 +193,9 @@ class Potential(nn.Module):
                 output["forces"] = head
                 output["stress"] = head.new_full((n_structures, 3, 3), torch.nan)
             elif forces:
-                output |= self._derivatives(graph, batch, interaction, edge_index, vectors)
+                if slopes is None:
+                    slopes = _gradient(interaction.sum(), vectors, create_graph=self.training)
+                output |= self._derivatives(graph, batch, slopes, edge_index, vectors)
         if not self.training:
             output = {name: value.detach() for name, value in output.items()}
         return output
@@ -183,6 +205,10 @@ class Potential(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Interaction energies, and what else a subclass has to say of the structures."""
         return self.interaction_energies(species, edge_index, vectors), {}
+
+    def _more(self, last: Tensor, batch: Tensor, n: int) -> dict[str, Tensor]:
+        """What the last layer says besides, in evaluation mode."""
+        return {}
 
     def _species(self, z: Tensor) -> Tensor:
         species: Tensor = self.species_of[z]
@@ -196,14 +222,13 @@ class Potential(nn.Module):
         return species
 
     def _derivatives(
-        self, graph: Data, batch: Tensor, energies: Tensor, edge_index: Tensor, vectors: Tensor
+        self, graph: Data, batch: Tensor, g: Tensor, edge_index: Tensor, vectors: Tensor
     ) -> dict[str, Tensor]:
-        """Forces and virials from one derivative with respect to the edge vectors.
+        """Forces and virials from the derivative g with respect to the edge vectors.
 
         With v = x_s + shift - x_r: dE/dx_s gets +g, dE/dx_r gets -g, and under x -> x(1 + strain)
         every v moves by v strain, so dE/dstrain = sum over edges of v ⊗ g.
         """
-        g = _gradient(energies.sum(), vectors, create_graph=self.training)
         n, s = graph.z.shape[0], int(graph.cell.shape[0])
         sender, receiver = edge_index
         forces = g.new_zeros(n, 3).index_add(0, receiver, g).index_add(0, sender, -g)
@@ -224,6 +249,7 @@ class Potential(nn.Module):
         return output
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.inference = None  # it was made for the numbers as they were
         reference = self.reference
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         # `.float()` and `.to(torch.float32)` must not round total energies.

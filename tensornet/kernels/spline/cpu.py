@@ -37,13 +37,15 @@ def _weigh(point, k, basis, order, w):  # type: ignore[no-untyped-def]  # Numba 
 
 
 @_bridge.jit
-def _values(x, table, basis, order, k, q, out, start, stop):  # type: ignore[no-untyped-def]
-    """Rows of the points from start to stop."""
+def _values(x, rows, table, basis, order, k, q, out, start, stop):  # type: ignore[no-untyped-def]
+    """Rows of the points from start to stop; each in a table of its own if there are `rows`."""
     lanes = BYTES // x.itemsize
     whole = q // lanes * lanes
     w = np.empty(6, x.dtype)
     for e in range(start, stop):
         a = _weigh(x[e], k, basis, order, w) * q
+        if len(rows):
+            a += rows[e] * q
         o = e * q
         w0, w1, w2 = every(w, 0), every(w, 1), every(w, 2)
         w3, w4, w5 = every(w, 3), every(w, 4), every(w, 5)
@@ -61,13 +63,17 @@ def _values(x, table, basis, order, k, q, out, start, stop):  # type: ignore[no-
 
 
 @_bridge.jit
-def _slopes(x, table, g, basis, order, k, q, out, start, stop):  # type: ignore[no-untyped-def]
-    """Numbers of the points from start to stop."""
+def _slopes(  # type: ignore[no-untyped-def]
+    x, rows, table, g, basis, order, k, q, out, start, stop
+):
+    """Numbers of the points from start to stop; each in a table of its own if there are `rows`."""
     lanes = BYTES // x.itemsize
     whole = q // lanes * lanes
     w, sums = np.empty(6, x.dtype), np.empty(lanes, x.dtype)
     for e in range(start, stop):
         a = _weigh(x[e], k, basis, order, w) * q
+        if len(rows):
+            a += rows[e] * q
         o = e * q
         w0, w1, w2 = every(w, 0), every(w, 1), every(w, 2)
         w3, w4, w5 = every(w, 3), every(w, 4), every(w, 5)
@@ -111,6 +117,9 @@ def _moments(x, g, basis, order, k, q, out, start, stop):  # type: ignore[no-unt
                 out[a + j * q + v] += w[j] * g[e * q + v]
 
 
+_ONE = np.empty(0, np.int64)  # all points in one table
+
+
 def _arguments(order: int, k: int, q: int, *tensors: Tensor) -> tuple[Any, ...]:
     flat = [a.reshape(-1) for a in _bridge.arrays(*tensors)]
     return *flat, as_rows(order, tensors[0]), min(order, 6), k, q
@@ -120,8 +129,10 @@ def values(x: Tensor, table: Tensor, order: int) -> Tensor:
     """`spline`, points in parallel."""
     (k, q), out = table.shape, x.new_empty(len(x), table.shape[1])
     whole_knots("spline", table=k)
-    given, (o,) = _arguments(order, k, q, x, table), _bridge.arrays(out.view(-1))
-    _bridge.spread(lambda a, b: _values(*given, o, a, b), len(x), max(1, _GRAIN // (6 * q)))
+    (points, *given), (o,) = _arguments(order, k, q, x, table), _bridge.arrays(out.view(-1))
+    _bridge.spread(
+        lambda a, b: _values(points, _ONE, *given, o, a, b), len(x), max(1, _GRAIN // (6 * q))
+    )
     return out
 
 
@@ -129,8 +140,10 @@ def slopes(x: Tensor, table: Tensor, g: Tensor, order: int) -> Tensor:
     """`spline_slopes`, points in parallel."""
     (k, q), out = table.shape, x.new_empty(len(x))
     whole_knots("spline_slopes", table=k)
-    given, (o,) = _arguments(order, k, q, x, table, g), _bridge.arrays(out)
-    _bridge.spread(lambda a, b: _slopes(*given, o, a, b), len(x), max(1, _GRAIN // (6 * q)))
+    (points, *given), (o,) = _arguments(order, k, q, x, table, g), _bridge.arrays(out)
+    _bridge.spread(
+        lambda a, b: _slopes(points, _ONE, *given, o, a, b), len(x), max(1, _GRAIN // (6 * q))
+    )
     return out
 
 
@@ -142,4 +155,38 @@ def moments(x: Tensor, g: Tensor, k: int, order: int) -> Tensor:
     lanes = BYTES // x.itemsize
     grain = lanes * max(1, _GRAIN // (6 * len(x) * lanes))
     _bridge.spread(lambda a, b: _moments(*given, o, a, b), q, grain)
+    return out
+
+
+def values_of_tables(
+    x: Tensor,  # (e,)
+    rows: Tensor,  # (e,)
+    tables: Tensor,  # (s k, q)
+    k: int,
+) -> Tensor:  # (e, q)
+    """`spline` with one of several tables per point, which begins at a row of its own.
+
+    For inference: it has no derivatives but `slopes_of_tables`, and checks no index.
+    """
+    q, out = tables.shape[1], x.new_empty(len(x), tables.shape[1])
+    (points, *given), (o,) = _arguments(0, k, q, x, tables), _bridge.arrays(out.view(-1))
+    (first,) = _bridge.arrays(rows)
+    grain = max(1, _GRAIN // (6 * q))
+    _bridge.spread(lambda a, b: _values(points, first, *given, o, a, b), len(x), grain)
+    return out
+
+
+def slopes_of_tables(
+    x: Tensor,  # (e,)
+    rows: Tensor,  # (e,)
+    tables: Tensor,  # (s k, q)
+    g: Tensor,  # (e, q)
+    k: int,
+) -> Tensor:  # (e,)
+    """Differentiate the sum of `g` times `values_of_tables` in the points."""
+    q, out = tables.shape[1], x.new_empty(len(x))
+    (points, *given), (o,) = _arguments(1, k, q, x, tables, g), _bridge.arrays(out)
+    (first,) = _bridge.arrays(rows)
+    grain = max(1, _GRAIN // (6 * q))
+    _bridge.spread(lambda a, b: _slopes(points, first, *given, o, a, b), len(x), grain)
     return out
