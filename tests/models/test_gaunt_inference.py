@@ -1,0 +1,163 @@
+"""Inference of `Gaunt` without autograd: the model with autograd is the reference."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from torch_geometric.data import Batch
+
+from tensornet.atoms import edge_vectors, graph
+from tensornet.calculators import PotentialCalculator
+from tensornet.calculators.local import share
+from tensornet.models import Potential, build
+from tensornet.models import gaunt_radial as radial
+from tensornet.models.gaunt_inference import GauntInference, infer
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "powers": {"coupling": "gaunt", "path_rank": 2},
+    "one layer": {"layers": 1},
+    "three layers": {"layers": 3, "l_features": 2, "l_max": 2, "order": 2},
+    "blind": {"pair_species": False, "repulsion": False, "basis": "gaussian"},
+}
+OF_TABLES = 1e-8  # of the largest number; certified are 3e-9 of slopes
+
+
+def model(**settings: Any) -> Potential:
+    made = build(
+        {"name": "gaunt", "channels": 8, "l_max": 2, **settings},
+        elements=[1, 6, 8], seed=0, reference_energies={1: -1.0, 6: -3.0, 8: -2.0},
+        shift={1: -1.0, 6: -4.0, 8: 0.3}, scale=20.0, n_neighbours=9.0,
+    )  # fmt: skip
+    made = made.double().eval().requires_grad_(False)
+    spread: Any = made.spread
+    spread.copy_(0.1 * torch.randn(spread.shape, generator=torch.Generator().manual_seed(0)))
+    return made
+
+
+def fast(reference: Potential, *, tables: bool) -> tuple[Potential, GauntInference]:
+    made = copy.deepcopy(reference)
+    assert infer(made, tables=tables)
+    assert isinstance(made.inference, GauntInference)
+    return made, made.inference
+
+
+def structures() -> list[Atoms]:
+    ethanol = molecule("CH3CH2OH")
+    ethanol.rattle(0.05, seed=1)
+    crystal = bulk("C", cubic=True)
+    crystal.numbers[::3] = 8
+    crystal.rattle(0.1, seed=2)
+    apart = Atoms("OH", [[0, 0, 0], [0, 0, 9.0]])
+    return [ethanol, crystal, apart, Atoms("O"), bulk("C")]
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any], tolerance: float) -> None:
+    assert set(found) == set(wanted)
+    for name, x in wanted.items():
+        assert found[name].dtype == x.dtype
+        assert not found[name].requires_grad
+        scale = max(1e-3, float(x.nan_to_num().abs().max()))
+        torch.testing.assert_close(
+            found[name], x, rtol=0, atol=tolerance * scale, equal_nan=True, msg=lambda m, n=name: n
+        )
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("tables", [False, True], ids=["networks", "tables"])
+def test_is_the_model(settings: dict[str, Any], tables: bool) -> None:
+    reference = model(**settings)
+    quick, inference = fast(reference, tables=tables)
+    graphs = [graph(atoms, 5.0, skin=0.5) for atoms in structures()]
+    for g in [*graphs, Batch.from_data_list(graphs)]:
+        same(quick(g), reference(g), OF_TABLES if tables else 1e-12)
+        alone = quick(g, forces=False)
+        wanted = quick(g)
+        assert all(torch.equal(x, wanted[k]) for k, x in alone.items())
+    assert bool(inference.weights.certificates) == tables
+    for certificate in inference.weights.certificates.values():
+        assert certificate.value <= 1e-10
+        assert certificate.slope <= 3e-9
+
+
+def test_atoms_closer_than_tables_reach_take_the_networks() -> None:
+    reference = model()
+    quick, inference = fast(reference, tables=True)
+    g = graph(Atoms("HOH", [[0, 0, 0], [0, 0, 0.3], [0, 1, 1]]), 5.0)
+    same(quick(g), reference(g), 1e-12)
+    assert not inference.weights.certificates
+
+
+@pytest.mark.parametrize("limit", ["_MOST", "_INTERVALS", "TOLERANCE"])
+def test_tables_that_are_too_large_or_too_bad_are_not_used(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"_MOST": 10_000_000, "_INTERVALS": (64,), "TOLERANCE": {torch.float64: 1e-16}}
+    monkeypatch.setattr(radial, limit, small[limit])
+    reference = model()
+    quick, inference = fast(reference, tables=True)
+    g = graph(structures()[0], 5.0)
+    same(quick(g), reference(g), 1e-12)
+    assert not inference.weights.tables
+    assert not inference.weights.certificates
+
+
+def test_tables_grow_with_the_elements() -> None:
+    reference = model()
+    quick, inference = fast(reference, tables=True)
+    for formula, pairs in (("H2", 1), ("H2O", 4), ("CO2", 7), ("CH3CH2OH", 9)):
+        g = graph(molecule(formula), 5.0)
+        same(quick(g), reference(g), OF_TABLES)
+        assert len(inference.weights.certificates) == pairs
+
+
+def test_float32_is_as_good_as_float32() -> None:
+    exact, single = model(), model().float()
+    quick = copy.deepcopy(single)
+    assert infer(quick)
+    for atoms in structures()[:2]:
+        g = graph(atoms, 5.0)
+        wanted = exact(g)
+        for name in ("energies", "forces", "virial"):
+            size = wanted[name].abs().max()
+            errors = [
+                float((m(g)[name] - wanted[name]).abs().max() / size) for m in (quick, single)
+            ]
+            assert errors[0] < max(3 * errors[1], 2e-6), name
+
+
+def test_the_share_of_some_atoms_is_that_of_the_model() -> None:
+    reference = model()
+    quick, _ = fast(reference, tables=False)
+    g = graph(structures()[1], 5.0)
+    own = torch.arange(len(g.z)) % 3 == 0
+    found, wanted = (share(m, g.z, g.edge_index, edge_vectors(g), own) for m in (quick, reference))
+    torch.testing.assert_close(found.energies[own], wanted.energies[own], rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.gradients, wanted.gradients, rtol=0, atol=1e-12)
+    assert wanted.gradients.abs().max() > 0.01
+
+
+def test_calculators_take_it_and_training_does_not() -> None:
+    reference = model()
+    calculator = PotentialCalculator(reference)
+    (used,) = calculator.models
+    assert isinstance(used.inference, GauntInference)
+    atoms = structures()[1]
+    wanted = reference(graph(atoms, 5.0))
+    atoms.calc = calculator
+    for found, x in ((atoms.get_forces(), "forces"), (atoms.get_potential_energy(), "energy")):
+        torch.testing.assert_close(
+            torch.as_tensor(found).flatten(), wanted[x].flatten(), rtol=0, atol=1e-7
+        )
+    assert used.train()(graph(atoms, 5.0))["forces"].requires_grad is False  # weights are frozen
+    assert used.float().inference is None
+
+
+def test_other_models_stay_as_they_are() -> None:
+    other = build({"name": "lennard_jones"}, elements=[18], reference_energies={18: 0.0})
+    assert not infer(other.eval())
+    assert not infer(model().train())
+    assert other.inference is None
