@@ -85,13 +85,14 @@ def level_out(
         >>> level_out(torch.tensor([0.1, 0.7, 1.0, 1.3]), torch.ones(4))
         tensor([0.8750, 0.8750, 1.0000, 1.3000])
     """
+    return evaluate(lambda x, n: level_out_jet(x, start, n), d)
+
+
+def level_out_jet(d: Tensor, start: Tensor, n: int) -> list[Tensor]:
+    """Give the distances of `level_out` and n derivatives."""
     never = start <= 0
     width = torch.where(never, 1.0, (1 - FLAT) * start)
     end = torch.where(never, -1.0, FLAT * start)
-    return evaluate(lambda x, n: _level_out(x, end, width, n), d)
-
-
-def _level_out(d: Tensor, end: Tensor, width: Tensor, n: int) -> list[Tensor]:
     t = (d - end) / width
     inside = t.clamp(0, 1)
     # The integral of the smoothstep 35 t^4 - 84 t^5 + 70 t^6 - 20 t^7, one half at t = 1.

@@ -63,21 +63,21 @@ class PairWeights:
 
     def __call__(
         self,
-        species: Tensor,  # (n,)
-        edge_index: Tensor,  # (2, e)
-        distances: Tensor,  # (e,)
+        s: Tensor,  # (e,) species of the senders
+        r: Tensor,  # (e,) and of the receivers
+        distances: Tensor,  # (e,) as the networks see them
     ) -> Weights:
         """Find the weights of every edge."""
         if self.tables and len(distances) and float(distances.min()) > self.start:
-            ends = species[edge_index] if self.model.pair_species else torch.zeros_like(edge_index)
-            rows = self._rows[ends[0], ends[1]]
-            if int(rows.min()) < 0 and self._extend(ends):
-                rows = self._rows[ends[0], ends[1]]
+            ends = (s, r) if self.model.pair_species else (torch.zeros_like(s),) * 2
+            rows = self._rows[ends]
+            if int(rows.min()) < 0 and self._extend(torch.stack(ends)):
+                rows = self._rows[ends]
             if self.tables:
                 step = (self.model.cutoff - self.start) / self._n
                 x = (distances - self.start) / step
                 return _FromTables(self._tables, self.shapes, x, rows, 3 * (self._n + 1), step)
-        return _FromNetworks(self, species, edge_index, distances)
+        return _FromNetworks(self, s, r, distances)
 
     def _extend(self, ends: Tensor) -> bool:
         """Make the tables that are missing; false if there shall be none."""
@@ -178,16 +178,13 @@ class _FromTables(Weights):
 
 
 class _FromNetworks(Weights):
-    def __init__(
-        self, made_by: PairWeights, species: Tensor, edge_index: Tensor, distances: Tensor
-    ) -> None:
+    def __init__(self, made_by: PairWeights, s: Tensor, r: Tensor, distances: Tensor) -> None:
         model = made_by.model
         self.distances = distances.detach().requires_grad_()
         with torch.enable_grad():
             radial = made_by._features(self.distances)
             if model.pair_species:
-                ends = model.one_hot[species]
-                radial = torch.cat([radial, ends[edge_index[0]], ends[edge_index[1]]], 1)
+                radial = torch.cat([radial, model.one_hot[s], model.one_hot[r]], 1)
             self.found = [net(radial)[0] for net in made_by.nets]
 
     def layer(self, t: int) -> Tensor:

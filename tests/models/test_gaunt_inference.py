@@ -15,22 +15,28 @@ from tensornet.calculators.local import share
 from tensornet.models import Potential, build
 from tensornet.models import gaunt_radial as radial
 from tensornet.models.gaunt_inference import GauntInference, infer
+from tensornet.models.low_rank import add_low_rank
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "powers": {"coupling": "gaunt", "path_rank": 2},
     "one layer": {"layers": 1},
     "three layers": {"layers": 3, "l_features": 2, "l_max": 2, "order": 2},
+    "no contact": {"contact": 0.0, "basis_decay": 2.0},
     "blind": {"pair_species": False, "repulsion": False, "basis": "gaussian"},
 }
 OF_TABLES = 1e-8  # of the largest number; certified are 3e-9 of slopes
 
 
+SMALL: dict[str, Any] = {"channels": 8, "l_max": 2, "n_basis": 6, "radial_hidden": 8}
+CLOSEST = {(1, 6): 1.5, (6, 6): 1.7, (1, 8): 1.0, (6, 8): 1.6}  # some pairs come closer
+
+
 def model(**settings: Any) -> Potential:
     made = build(
-        {"name": "gaunt", "channels": 8, "l_max": 2, **settings},
+        {"name": "gaunt", **SMALL, **settings},
         elements=[1, 6, 8], seed=0, reference_energies={1: -1.0, 6: -3.0, 8: -2.0},
-        shift={1: -1.0, 6: -4.0, 8: 0.3}, scale=20.0, n_neighbours=9.0,
+        shift={1: -1.0, 6: -4.0, 8: 0.3}, scale=20.0, n_neighbours=9.0, closest=CLOSEST,
     )  # fmt: skip
     made = made.double().eval().requires_grad_(False)
     spread: Any = made.spread
@@ -84,7 +90,7 @@ def test_is_the_model(settings: dict[str, Any], tables: bool) -> None:
 
 
 def test_atoms_closer_than_tables_reach_take_the_networks() -> None:
-    reference = model()
+    reference = model(contact=0.0)
     quick, inference = fast(reference, tables=True)
     g = graph(Atoms("HOH", [[0, 0, 0], [0, 0, 0.3], [0, 1, 1]]), 5.0)
     same(quick(g), reference(g), 1e-12)
@@ -95,7 +101,7 @@ def test_atoms_closer_than_tables_reach_take_the_networks() -> None:
 def test_tables_that_are_too_large_or_too_bad_are_not_used(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {"_MOST": 10_000_000, "_INTERVALS": (64,), "TOLERANCE": {torch.float64: 1e-16}}
+    small = {"_MOST": 1_000_000, "_INTERVALS": (64,), "TOLERANCE": {torch.float64: 1e-16}}
     monkeypatch.setattr(radial, limit, small[limit])
     reference = model()
     quick, inference = fast(reference, tables=True)
@@ -112,6 +118,67 @@ def test_tables_grow_with_the_elements() -> None:
         g = graph(molecule(formula), 5.0)
         same(quick(g), reference(g), OF_TABLES)
         assert len(inference.weights.certificates) == pairs
+
+
+def test_contacts_level_out_and_repel() -> None:
+    reference = model()
+    quick, inference = fast(reference, tables=True)
+    # Level from 1.35 Å to 1.01 Å for C and H; O and O were seen at any distance, H and H never.
+    for d in (1.34, 1.2, 1.02, 1.0, 0.6):
+        g = graph(Atoms("HCO2", [[0, 0, 0], [0, 0, d], [0.9, 1.3, 0.3], [0, 1.9, 0.6]]), 5.0)
+        same(quick(g), reference(g), OF_TABLES)
+        g.pos.requires_grad_(False)
+    assert len(inference.weights.certificates) == 7
+    inference.weights.tables = False
+    same(quick(g), reference(g), 1e-12)
+
+
+def test_changed_weights_are_seen() -> None:
+    reference = model()
+    quick, inference = fast(reference, tables=True)
+    g = graph(molecule("CO"), 5.0)
+    before = quick(g)
+    other = model()
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if name.endswith(("keep", "radial.net.0.weight", "out.weight")):
+                parameter.mul_(1.1)
+    for assign in (False, True):
+        quick.load_state_dict(other.state_dict(), assign=assign)
+        found = quick(g)
+        same(found, other(g), OF_TABLES)
+        assert (found["energies"] - before["energies"]).abs().max() > 1e-3
+        quick.load_state_dict(reference.state_dict())
+        same(quick(g), before, 1e-12)
+    with torch.no_grad():
+        other.closest.mul_(1.2)  # type: ignore[operator]  # a buffer
+    quick.load_state_dict(other.state_dict())
+    same(quick(g), other(g), OF_TABLES)
+    assert quick.inference is inference
+
+
+def test_what_is_not_written_out_is_left_to_autograd(caplog: pytest.LogCaptureFixture) -> None:
+    g = graph(structures()[0], 5.0)
+    changed = model()
+    changed.config["saturation"] = 2.0
+    updated = model()
+    add_low_rank(updated, 1, skip=["embedding"])
+    hooked = model()
+    hooked.get_submodule("layers.0.up").register_forward_hook(lambda m, i, out: 2 * out)
+    bent = model()
+    forward = bent.layers[0].many_body.forward  # type: ignore[index, union-attr]
+    bent.layers[0].many_body.forward = (  # type: ignore[index, union-attr, method-assign]
+        lambda x, species: forward(torch.tanh(x), species)
+    )
+    for other, why in (
+        (changed, "saturation"), (updated, "LowRankUpdate"), (hooked, "hooks"),
+        (bent, "other numbers"),
+    ):  # fmt: skip
+        wanted = other(g)
+        caplog.clear()
+        assert not infer(other)
+        assert why in caplog.text
+        same(other(g), wanted, 1e-14)
 
 
 def test_float32_is_as_good_as_float32() -> None:
