@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tensornet.kernels.spline.cpu import slopes_of_tables, values_of_tables
 from tensornet.layers import RadialMLP, TableCertificate, polynomial_envelope
@@ -100,9 +101,7 @@ class PairWeights:
         """Tables of some pairs; none if one is not good enough."""
         made, tolerance = {}, TOLERANCE[self.model.dtype]
         for pair in pairs:
-            table, found = tabulate(
-                lambda r, pair=pair: self._jet(pair, r), self.start, self.model.cutoff, n
-            )
+            table, found = tabulate(partial(self._jet, pair), self.start, self.model.cutoff, n)
             if not (found.value <= tolerance and found.slope <= _OF_SLOPES * tolerance):
                 return None
             made[pair] = table.to(self.model.dtype), found
@@ -142,7 +141,7 @@ class PairWeights:
 
 def _jet(net: RadialMLP, y: list[Tensor]) -> list[Tensor]:
     """Values, slopes and curvatures of a radial network, from those of its features."""
-    for linear in (net.net[0], net.net[2]):
+    for linear in (cast(nn.Linear, net.net[0]), cast(nn.Linear, net.net[2])):
         a, a1, a2 = (x @ linear.weight.to(x.dtype).T for x in y)
         a = a + linear.bias.to(a.dtype)
         s = torch.sigmoid(a)
@@ -185,11 +184,11 @@ class _FromNetworks(Weights):
             radial = made_by._features(self.distances)
             if model.pair_species:
                 radial = torch.cat([radial, model.one_hot[s], model.one_hot[r]], 1)
-            self.found = [net(radial)[0] for net in made_by.nets]
+            self.found: list[Tensor] = [net(radial)[0] for net in made_by.nets]
 
     def layer(self, t: int) -> Tensor:
         return self.found[t].detach()
 
     def slope(self, g: Sequence[Tensor]) -> Tensor:
-        (slope,) = torch.autograd.grad(self.found, self.distances, g)
+        slope: Tensor = torch.autograd.grad(self.found, self.distances, g)[0]
         return slope

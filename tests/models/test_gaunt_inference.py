@@ -68,7 +68,7 @@ def same(found: dict[str, Any], wanted: dict[str, Any], tolerance: float) -> Non
         assert not found[name].requires_grad
         scale = max(1e-3, float(x.nan_to_num().abs().max()))
         torch.testing.assert_close(
-            found[name], x, rtol=0, atol=tolerance * scale, equal_nan=True, msg=lambda m, n=name: n
+            found[name], x, rtol=0, atol=tolerance * scale, equal_nan=True, msg=name
         )
 
 
@@ -167,7 +167,7 @@ def test_what_is_not_written_out_is_left_to_autograd(caplog: pytest.LogCaptureFi
     hooked.get_submodule("layers.0.up").register_forward_hook(lambda m, i, out: 2 * out)
     bent = model()
     forward = bent.layers[0].many_body.forward  # type: ignore[index, union-attr]
-    bent.layers[0].many_body.forward = (  # type: ignore[index, union-attr, method-assign]
+    bent.layers[0].many_body.forward = (  # type: ignore[index, union-attr]
         lambda x, species: forward(torch.tanh(x), species)
     )
     for other, why in (
