@@ -188,7 +188,7 @@ class OptimizerBlock(Block):
     """How the weights move."""
 
     name: Literal["adamw", "adam", "soap"] = Field(
-        default="adamw", description="soap: Adam where gradients are least correlated"
+        default="soap", description="soap: Adam where gradients are least correlated"
     )
     lr: PositiveFloat = Field(default=5e-3, description="largest learning rate")
     weight_decay: NonNegativeFloat = 1e-6
@@ -213,7 +213,7 @@ class OptimizerBlock(Block):
     @model_validator(mode="after")
     def _possible(self) -> OptimizerBlock:
         if self.amsgrad and self.name == "soap":
-            raise ValueError("must not have amsgrad with soap, only with adamw and adam")
+            raise ValueError("must not have amsgrad with soap, only with `name: adamw` or adam")
         return self
 
 

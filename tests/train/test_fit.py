@@ -68,7 +68,7 @@ def test_folder_has_what_is_promised(
     rows = list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert load_recipe(out / "recipe.yaml").training.epochs == 4
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["optimizer"]["name"] == "adamw"
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["optimizer"]["name"] == "soap"
     model = load(out / "model.safetensors")
     assert model.provenance["metrics"]["test"]["forces_rmse"] == results["test"]["forces_rmse"]
     assert model.provenance["example"]["numbers"] == [18, 18, 18, 18]
