@@ -44,5 +44,8 @@ from tensornet.kernels.sparse import weighted_slopes as weighted_slopes
 from tensornet.kernels.spline import spline as spline
 from tensornet.kernels.spline import spline_moments as spline_moments
 from tensornet.kernels.spline import spline_slopes as spline_slopes
+from tensornet.kernels.stencil import stencil_faces as stencil_faces
+from tensornet.kernels.stencil import stencil_lines as stencil_lines
+from tensornet.kernels.stencil import stencil_sides as stencil_sides
 from tensornet.kernels.tucker import tucker_points as tucker_points
 from tensornet.kernels.tucker import tucker_slopes as tucker_slopes

@@ -1,0 +1,89 @@
+"""Stencils in Numba CUDA: one thread per cell."""
+
+from functools import cache
+from typing import Any
+
+import numba
+import torch
+from numba import cuda
+from torch import Tensor
+
+from tensornet.kernels import _bridge
+
+
+def lines_kernel(real: Any) -> Any:
+    """One cell; weights along their own axis."""
+
+    def run(x, d, wi, wj, wk, out, n, ni, nj, nk):  # type: ignore[no-untyped-def]  # flat
+        cells = ni * nj * nk
+        for place in range(cuda.grid(1), n, cuda.gridsize(1)):
+            q = place % cells
+            k, j, i = q % nk, q // nk % nj, q // (nk * nj)
+            down_i, up_i = (i + ni - 1) % ni, (i + 1) % ni
+            down_j, up_j = (j + nj - 1) % nj, (j + 1) % nj
+            down_k, up_k = (k + nk - 1) % nk, (k + 1) % nk
+            s = d[q] * x[place]
+            s -= wi[i] * x[place + (up_i - i) * nj * nk]
+            s -= wi[down_i] * x[place + (down_i - i) * nj * nk]
+            s -= wj[j] * x[place + (up_j - j) * nk] + wj[down_j] * x[place + (down_j - j) * nk]
+            s -= wk[k] * x[place + up_k - k] + wk[down_k] * x[place + down_k - k]
+            out[place] = s
+
+    return run
+
+
+def cells_kernel(real: Any) -> Any:
+    """One cell; with `shared` a lower weight is the upper one of the cell below."""
+
+    def run(x, d, li, ui, lj, uj, lk, uk, out, shared, n, ni, nj, nk):  # type: ignore[no-untyped-def]
+        cells = ni * nj * nk
+        for place in range(cuda.grid(1), n, cuda.gridsize(1)):
+            q = place % cells
+            k, j, i = q % nk, q // nk % nj, q // (nk * nj)
+            down_i = ((i + ni - 1) % ni - i) * nj * nk
+            down_j = ((j + nj - 1) % nj - j) * nk
+            down_k = (k + nk - 1) % nk - k
+            s = d[q] * x[place]
+            s -= ui[q] * x[place + ((i + 1) % ni - i) * nj * nk]
+            s -= uj[q] * x[place + ((j + 1) % nj - j) * nk]
+            s -= uk[q] * x[place + (k + 1) % nk - k]
+            s -= li[q + shared * down_i] * x[place + down_i]
+            s -= lj[q + shared * down_j] * x[place + down_j]
+            s -= lk[q + shared * down_k] * x[place + down_k]
+            out[place] = s
+
+    return run
+
+
+KERNELS = {lines_kernel: "ppppppiiii", cells_kernel: "pppppppppiiiii"}
+"""For each kernel its arguments: p points to numbers, i is a size."""
+
+
+@cache
+def _compiled(make: Any, dtype: torch.dtype) -> Any:
+    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
+
+
+def lines(x: Tensor, diagonal: Tensor, wi: Tensor, wj: Tensor, wk: Tensor) -> Tensor:
+    """`stencil_lines` with one thread per cell."""
+    out, n = x.new_empty(x.shape), x.numel()
+    run = _compiled(lines_kernel, x.dtype)
+    _bridge.launch(run, n, x, diagonal, wi, wj, wk, out, n, *x.shape[1:])
+    return out
+
+
+def faces(x: Tensor, diagonal: Tensor, wi: Tensor, wj: Tensor, wk: Tensor) -> Tensor:
+    """`stencil_faces` with one thread per cell."""
+    return _run(1, x, diagonal, wi, wi, wj, wj, wk, wk)
+
+
+def sides(x: Tensor, diagonal: Tensor, *weights: Tensor) -> Tensor:
+    """`stencil_sides` with one thread per cell."""
+    return _run(0, x, diagonal, *weights)
+
+
+def _run(shared: int, x: Tensor, *fields: Tensor) -> Tensor:
+    out, n = x.new_empty(x.shape), x.numel()
+    run = _compiled(cells_kernel, x.dtype)
+    _bridge.launch(run, n, x, *fields, out, shared, n, *x.shape[1:])
+    return out
