@@ -12,17 +12,18 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+from tensornet.kernels._code import Code, vector_code
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.gradient_plan import IN_PAIRS
 from tensornet.kernels.convolution.plan import HEIGHTS
-from tensornet.kernels.convolution.tiles import _Code, _make, _sum, prefetch
+from tensornet.kernels.convolution.tiles import _sum, prefetch
 
 ENDS = ("x0", "w0", "y0", "x1", "w1")  # where what belongs to an edge stands, and what is asked for
 _HELD = 5  # rows of which cotangents stay in registers too
 _NEAR = 2  # into the second cache: it is needed with the next node
 
 
-def _edges(code: _Code) -> None:
+def _edges(code: Code) -> None:
     """All edges times some vectors of channels of a group: one by one, or two in one body."""
     b, at = code.b, code.at
     for together, heights in ((1, (*HEIGHTS, 0)), (2, (*IN_PAIRS, 0))):
@@ -30,7 +31,7 @@ def _edges(code: _Code) -> None:
             _edges_of(code, together, heights)
 
 
-def _edges_of(code: _Code, together: int, heights: tuple[int, ...]) -> None:
+def _edges_of(code: Code, together: int, heights: tuple[int, ...]) -> None:
     """From the vector `u0` of channels on as many turns; `size` is that of a vector's cells."""
     b, at, lanes = code.b, code.at, code.simd.lanes
     before = dict(at)
@@ -64,7 +65,7 @@ def _edges_of(code: _Code, together: int, heights: tuple[int, ...]) -> None:
     at.update(before)
 
 
-def _chunk(code: _Code, rows: list[Any], together: int) -> None:
+def _chunk(code: Code, rows: list[Any], together: int) -> None:
     """One edge: its harmonics stand in registers, those of `rows`, or are loaded with a column."""
     simd, b, at, lanes = code.simd, code.b, code.at, code.simd.lanes
     held = [_harmonic(code, row, len(rows) <= _HELD) for row in rows]
@@ -82,7 +83,7 @@ def _chunk(code: _Code, rows: list[Any], together: int) -> None:
             [simd.load(at[name], place, v) if name in at else None for name in ("w", "hw")]
             for v in range(together)
         ]
-        totals = [code.variable(code.zero) for _ in weights]
+        totals = [code.variable() for _ in weights]
         with cgutils.for_range(b, last, start=first) as column:
             i, j = (code.whole("columns", code.times(column.index, 2), k) for k in (0, 1))
             copies = 2 if "hw" in at else 1
@@ -103,7 +104,7 @@ def _chunk(code: _Code, rows: list[Any], together: int) -> None:
         simd.store(b.load(mine), at["s"], t)
 
 
-def _harmonic(code: _Code, j: Any, hold: bool) -> tuple[Any, Any, Any]:
+def _harmonic(code: Code, j: Any, hold: bool) -> tuple[Any, Any, Any]:
     """A harmonic, its cotangent (or where it stands), and where the sum for its gradient stands."""
     at, place = code.at, code.b.add(code.at["y0"], j)
     y = code.simd.every(at["y"], place)
@@ -112,7 +113,7 @@ def _harmonic(code: _Code, j: Any, hold: bool) -> tuple[Any, Any, Any]:
 
 
 def _column(
-    code: _Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any, Any]], v: int
+    code: Code, w: Any, hw: Any, total: Any, rows: list[tuple[Any, Any, Any]], v: int
 ) -> None:
     """``ox += w b, ow += x b, oy += x w m`` where ``b = sum over rows of y m``.
 
@@ -148,13 +149,13 @@ def _column(
     simd.store(gradient, at["ox"], at["x_i"], v)
 
 
-def _ask(code: _Code, names: tuple[str, ...], place: Any) -> None:
+def _ask(code: Code, names: tuple[str, ...], place: Any) -> None:
     for name in names:
         if name in code.at:
             prefetch(code, name, place, _NEAR)
 
 
-def _give(code: _Code, totals: list[Any], place: Any, met: Any) -> None:
+def _give(code: Code, totals: list[Any], place: Any, met: Any) -> None:
     """Gradients of weights: past the cache where they are not needed soon, or added."""
     simd, b, at = code.simd, code.b, code.at
     with b.if_else(b.icmp_signed("!=", met, code.int(0))) as (again, new):
@@ -171,7 +172,7 @@ def _give(code: _Code, totals: list[Any], place: Any, met: Any) -> None:
                     simd.store(total, at["ow"], place, v)
 
 
-def _terms(code: _Code, copies: int, back: bool) -> None:
+def _terms(code: Code, copies: int, back: bool) -> None:
     """``m[cell] = sum over terms of values g[k]`` for all channels, ``n = 0``; or the way back.
 
     Back: ``g[k] += values n[cell]``. Every cell has a first term, which may be zero.
@@ -192,7 +193,7 @@ def _terms(code: _Code, copies: int, back: bool) -> None:
             x = b.fmul(value, x) if new else simd.multiply_add(value, x, simd.load(*goal))
             simd.store(x, *goal)
             if new and copies == 2:
-                simd.store(code.zero, at["s"], n)
+                simd.store(code.simd.constant(0.0), at["s"], n)
 
     with cgutils.for_range(b, at["last"], start=at["first"]) as loop:
         add("cells", "cell_values", loop.index, not back)
@@ -200,13 +201,13 @@ def _terms(code: _Code, copies: int, back: bool) -> None:
         add("terms", "term_values", loop.index, False)
 
 
-def _sums(code: _Code) -> None:
+def _sums(code: Code) -> None:
     """``o[k] = sum over lanes of s[k], s[k] = 0`` for n vectors."""
     simd, b, at = code.simd, code.b, code.at
     with cgutils.for_range(b, at["n"]) as loop:
         place = code.plus(at["s0"], code.times(loop.index, simd.lanes))
         total = _sum(code, simd.load(at["s"], place))
-        simd.store(code.zero, at["s"], place)
+        simd.store(code.simd.constant(0.0), at["s"], place)
         b.store(total, b.gep(at["o"], [b.add(at["o0"], loop.index)], source_etype=simd.scalar))
 
 
@@ -215,8 +216,8 @@ _EDGES = (
     "past s| t0 m0 "
 )
 _TERMS = "first last cells| cell_values| start stop terms| term_values| vectors g| g0 s| m0"
-slopes = _make(_EDGES + "x| y| w| ox| ow|", _edges)
-curvatures = _make(_EDGES + "x| y| w| hx| hy| hw| ox| ow|", _edges)
-contract_once, contract_twice = (_make(_TERMS, _terms, copies, False) for copies in (1, 2))
-expand = _make(_TERMS, _terms, 2, True)
-sums = _make("n s| s0 o| o0", _sums)
+slopes = vector_code(_EDGES + "x| y| w| ox| ow|", _edges)
+curvatures = vector_code(_EDGES + "x| y| w| hx| hy| hw| ox| ow|", _edges)
+contract_once, contract_twice = (vector_code(_TERMS, _terms, copies, False) for copies in (1, 2))
+expand = vector_code(_TERMS, _terms, 2, True)
+sums = vector_code("n s| s0 o| o0", _sums)

@@ -4,85 +4,25 @@ Arrays are flat. The matrix of an edge stands in `m`, a vector of edges for each
 after the other is multiplied into sums that stay in registers.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from tensornet.kernels._tile import Vectors
+from tensornet.kernels._code import Code, vector_code
 from tensornet.kernels.convolution.plan import HEIGHTS
 
 _INT32 = ir.IntType(32)
 Arguments = dict[str, Any]
 
 
-class _Code:
-    """What an emitter needs: the builder, vectors, and the arguments by name."""
-
-    def __init__(self, context: Any, b: Any, signature: Any, names: str, args: Any) -> None:
-        self.b = b
-        self.at: Arguments = {}
-        for name, kind, value in zip(names.split(), signature.args, args, strict=True):
-            whole = isinstance(kind, types.Integer)
-            self.at[name] = value if whole else context.make_array(kind)(context, b, value).data
-            if not whole and isinstance(kind.dtype, types.Float):
-                number = kind.dtype
-        self.simd = Vectors(b, context.get_value_type(number), number.bitwidth)
-        self.zero = self.simd.constant(0.0)
-        self.int = next(a.type for n, a in self.at.items() if isinstance(a.type, ir.IntType))
-
-    def whole(self, name: str, *index: Any) -> Any:
-        """A whole number of a table, at the sum of indices."""
-        place = self.b.gep(self.at[name], [self.plus(*index)], source_etype=self.int)
-        return self.b.load(place)
-
-    def plus(self, *terms: Any) -> Any:
-        total = self.int(0)
-        for term in terms:
-            total = self.b.add(total, self.int(term) if isinstance(term, int) else term)
-        return total
-
-    def times(self, x: Any, factor: int) -> Any:
-        return self.b.mul(x, self.int(factor))
-
-    def variable(self, value: Any) -> Any:
-        return cgutils.alloca_once_value(self.b, value)
-
-    def add_to(self, variable: Any, x: Any, y: Any) -> None:
-        self.b.store(self.simd.multiply_add(x, y, self.b.load(variable)), variable)
-
-    def starts(self, n_rows: int, base: str) -> list[Any]:
-        """Where the rows of a tile stand in an array."""
-        places = [self.whole("rows", self.at["row"], r) for r in range(n_rows)]
-        return [self.b.add(self.at[base], place) for place in places]
+def _starts(code: Code, n_rows: int, base: str) -> list[Any]:
+    """Where the rows of a tile stand in an array."""
+    return [code.plus(base, code.whole("rows", "row", r)) for r in range(n_rows)]
 
 
-def _make(names: str, emit: Callable[..., None], *constants: Any) -> Any:
-    """An intrinsic of arrays and whole numbers, in the order of `names`; arrays have a bar."""
-    kinds = [name.endswith("|") for name in names.split()]
-
-    def make(typing: Any, *given: Any) -> Any:
-        arguments = [g if array else types.intp for g, array in zip(given, kinds, strict=True)]
-
-        def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            emit(_Code(context, b, signature, names.replace("|", ""), args), *constants)
-            return context.get_dummy_value()
-
-        return types.void(*arguments), code
-
-    words = ["typing", *names.replace("|", "").split()]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    make.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(word, kind) for word in words]
-    )
-    return intrinsic(make)
-
-
-def _columns(code: _Code, n_rows: int) -> Any:
+def _columns(code: Code, n_rows: int) -> Any:
     """A loop over columns: yields the places in two arrays and that of the first cell."""
     b, at = code.b, code.at
     height = n_rows * code.simd.lanes
@@ -96,10 +36,10 @@ def _columns(code: _Code, n_rows: int) -> Any:
         yield left, right, code.times(b.sub(loop.index, at["first"]), height)
 
 
-def _convolve(code: _Code, n_rows: int, n_vectors: int) -> None:
+def _convolve(code: Code, n_rows: int, n_vectors: int) -> None:
     """``o[row] += sum over columns of m[column, row] x[column] w[column]``."""
     simd, b, at, each = code.simd, code.b, code.at, range(n_vectors)
-    outs = code.starts(n_rows, "o0")
+    outs = _starts(code, n_rows, "o0")
     sums = [[code.variable(simd.load(at["o"], out, v)) for v in each] for out in outs]
     for left, right, cell in _columns(code, n_rows):
         x, w = b.add(at["x0"], left), b.add(at["w0"], right)
@@ -113,10 +53,10 @@ def _convolve(code: _Code, n_rows: int, n_vectors: int) -> None:
             simd.store(b.load(mine[v]), at["o"], out, v)
 
 
-def _weigh(code: _Code, n_rows: int, n_vectors: int) -> None:
+def _weigh(code: Code, n_rows: int, n_vectors: int) -> None:
     """``o += sum over rows of g[row] sum over columns of m[column, row] x[column]``."""
     simd, b, at, each = code.simd, code.b, code.at, range(n_vectors)
-    sums = [[code.variable(code.zero) for _ in each] for _ in range(n_rows)]
+    sums = [[code.variable() for _ in each] for _ in range(n_rows)]
     for left, _, cell in _columns(code, n_rows):
         x = b.add(at["x0"], left)
         vectors = [simd.load(at["x"], x, v) for v in each]
@@ -124,7 +64,7 @@ def _weigh(code: _Code, n_rows: int, n_vectors: int) -> None:
             number = simd.every(at["m"], code.plus(at["m0"], cell, r * simd.lanes))
             for v in each:
                 code.add_to(mine[v], number, vectors[v])
-    rows = code.starts(n_rows, "g0")
+    rows = _starts(code, n_rows, "g0")
     for v in each:
         total = simd.load(at["o"], at["o0"], v)
         for row, mine in zip(rows, sums, strict=True):
@@ -132,10 +72,10 @@ def _weigh(code: _Code, n_rows: int, n_vectors: int) -> None:
         simd.store(total, at["o"], at["o0"], v)
 
 
-def _pair(code: _Code, n_rows: int, n_vectors: int) -> None:
+def _pair(code: Code, n_rows: int, n_vectors: int) -> None:
     """``o[column, row] += x[column] w[column] g[row]``, a vector each; vectors of channels add."""
     simd, b, at, each = code.simd, code.b, code.at, range(n_vectors)
-    rows = [[simd.load(at["g"], row, v) for v in each] for row in code.starts(n_rows, "g0")]
+    rows = [[simd.load(at["g"], row, v) for v in each] for row in _starts(code, n_rows, "g0")]
     for left, right, cell in _columns(code, n_rows):
         x, w = b.add(at["x0"], left), b.add(at["w0"], right)
         products = [b.fmul(simd.load(at["x"], x, v), simd.load(at["w"], w, v)) for v in each]
@@ -147,7 +87,7 @@ def _pair(code: _Code, n_rows: int, n_vectors: int) -> None:
             simd.store(total, at["o"], place)
 
 
-def prefetch(code: _Code, name: str, index: Any, near: int = 3) -> None:
+def prefetch(code: Code, name: str, index: Any, near: int = 3) -> None:
     """Ask for a line of an array, which is needed soon; the nearest cache is 3."""
     b = code.b
     byte = ir.IntType(8).as_pointer()
@@ -157,14 +97,14 @@ def prefetch(code: _Code, name: str, index: Any, near: int = 3) -> None:
     b.call(function, [place, _INT32(0), _INT32(near), _INT32(1)])  # to read, data
 
 
-def _fetch(code: _Code) -> None:
+def _fetch(code: Code) -> None:
     """Ask for the n numbers of x from x0 on."""
     stop = code.b.udiv(code.at["n"], code.int(code.simd.lanes))
     with cgutils.for_range(code.b, stop) as loop:
         prefetch(code, "x", code.plus(code.at["x0"], code.times(loop.index, code.simd.lanes)))
 
 
-def ahead(code: _Code, arrays: tuple[str, ...], side: str, turn: Any) -> None:
+def ahead(code: Code, arrays: tuple[str, ...], side: str, turn: Any) -> None:
     """Ask for one line of what the next edge needs: memory is kept busy all along."""
     b, at, lanes = code.b, code.at, code.simd.lanes
     index = code.times(b.mul(turn, at["k_" + side]), lanes)
@@ -175,12 +115,12 @@ def ahead(code: _Code, arrays: tuple[str, ...], side: str, turn: Any) -> None:
                 prefetch(code, name, place)
 
 
-def _contract(code: _Code, horizontal: int) -> None:
+def _contract(code: Code, horizontal: int) -> None:
     """``o[s] = sum over t from starts[s] of values[t] x[index[t]]``: vectors, or their sums."""
     simd, b, at = code.simd, code.b, code.at
-    total = code.variable(code.zero)
+    total = code.variable()
     with cgutils.for_range(b, at["n"]) as outer:
-        b.store(code.zero, total)
+        b.store(code.simd.constant(0.0), total)
         start, stop = (code.whole("starts", outer.index, k) for k in (0, 1))
         with cgutils.for_range(b, stop, start=start) as loop:
             place = code.times(code.whole("index", loop.index), simd.lanes)
@@ -193,7 +133,7 @@ def _contract(code: _Code, horizontal: int) -> None:
             simd.store(b.load(total), at["o"], place)
 
 
-def _sum(code: _Code, vector: Any) -> Any:
+def _sum(code: Code, vector: Any) -> Any:
     """The sum of a vector, halves first."""
     lanes = code.simd.lanes
     half = lanes // 2
@@ -205,7 +145,7 @@ def _sum(code: _Code, vector: Any) -> Any:
     return code.b.extract_element(vector, _INT32(0))
 
 
-def _walk(code: _Code, tile: Callable[[_Code, int, int], None], shifted: str, width: int) -> None:
+def _walk(code: Code, tile: Callable[[Code, int, int], None], shifted: str, width: int) -> None:
     """A tile for every chunk of a table, over all vectors of channels, two at a time.
 
     Places named in `shifted` move along with the channels. `width` is that of the table; a sixth
@@ -237,12 +177,12 @@ def _walk(code: _Code, tile: Callable[[_Code, int, int], None], shifted: str, wi
             _by_height(code, tile, height, 1)
 
 
-def _at_channels(code: _Code, places: Arguments, channel: Any) -> None:
+def _at_channels(code: Code, places: Arguments, channel: Any) -> None:
     code.at.update((name, code.b.add(place, channel)) for name, place in places.items())
 
 
 def _by_height(
-    code: _Code, tile: Callable[[_Code, int, int], None], height: Any, n_vectors: int
+    code: Code, tile: Callable[[Code, int, int], None], height: Any, n_vectors: int
 ) -> None:
     b = code.b
     end = b.append_basic_block("end")
@@ -258,10 +198,12 @@ def _by_height(
 
 _TABLES = "chunks| n vectors columns| rows| "
 _AHEAD = " n_columns x1 w1 n_x n_w k_x k_w"
-convolve = _make(_TABLES + "m| m0 x| x0 w| w0 o| o0" + _AHEAD, _walk, _convolve, "x0 w0 o0", 5)
-weigh = _make(_TABLES + "m| m0 x| x0 g| g0 o| o0", _walk, _weigh, "x0 g0 o0", 6)
-pair = _make(_TABLES + "x| x0 w| w0 g| g0 o| o0", _walk, _pair, "x0 w0 g0", 5)
+convolve = vector_code(
+    _TABLES + "m| m0 x| x0 w| w0 o| o0" + _AHEAD, _walk, _convolve, "x0 w0 o0", 5
+)
+weigh = vector_code(_TABLES + "m| m0 x| x0 g| g0 o| o0", _walk, _weigh, "x0 g0 o0", 6)
+pair = vector_code(_TABLES + "x| x0 w| w0 g| g0 o| o0", _walk, _pair, "x0 w0 g0", 5)
 _CONTRACT = "starts| n index| values| x| o| o0"
-fetch = _make("x| x0 n", _fetch)
-contract = _make(_CONTRACT, _contract, 0)
-contract_sums = _make(_CONTRACT, _contract, 1)
+fetch = vector_code("x| x0 n", _fetch)
+contract = vector_code(_CONTRACT, _contract, 0)
+contract_sums = vector_code(_CONTRACT, _contract, 1)

@@ -3,68 +3,23 @@
 Arrays are flat, and a vector holds one number of as many functions as it has lanes.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from tensornet.kernels._tile import Vectors
+from tensornet.kernels._code import Code, vector_code
 from tensornet.kernels.grid.tables import HIGH, TALL, WIDE
 
 _INT32 = ir.IntType(32)
 
 
-class _Code:
-    """What an emitter needs: the builder, vectors, and the arguments by name."""
-
-    def __init__(self, context: Any, b: Any, signature: Any, names: str, args: Any) -> None:
-        self.b = b
-        self.at: dict[str, Any] = {}
-        for name, kind, value in zip(names.split(), signature.args, args, strict=True):
-            whole = isinstance(kind, types.Integer)
-            self.at[name] = value if whole else context.make_array(kind)(context, b, value).data
-            if not whole and isinstance(kind.dtype, types.Float):
-                number = kind.dtype
-        self.simd = Vectors(b, context.get_value_type(number), number.bitwidth)
-        self.int = next(a.type for n, a in self.at.items() if isinstance(a.type, ir.IntType))
-
-    def whole(self, name: str, index: Any) -> Any:
-        return self.b.load(self.b.gep(self.at[name], [index], source_etype=self.int))
-
-    def place(self, *terms: Any) -> Any:
-        """A sum of names, whole numbers and values."""
-        total = self.int(0)
-        for term in terms:
-            value = self.at[term] if isinstance(term, str) else term
-            total = self.b.add(total, self.int(value) if isinstance(value, int) else value)
-        return total
-
-    def times(self, x: Any, factor: Any) -> Any:
-        factor = self.at[factor] if isinstance(factor, str) else factor
-        return self.b.mul(x, self.int(factor) if isinstance(factor, int) else factor)
-
-    def load(self, name: str, *terms: Any) -> Any:
-        return self.simd.load(self.at[name], self.place(*terms))
-
-    def every(self, name: str, *terms: Any) -> Any:
-        return self.simd.every(self.at[name], self.place(*terms))
-
-    def store(self, value: Any, name: str, *terms: Any) -> None:
-        self.simd.store(value, self.at[name], self.place(*terms))
-
-    def sums(self, n: int) -> list[Any]:
-        zero = self.simd.constant(0.0)
-        return [cgutils.alloca_once_value(self.b, zero) for _ in range(n)]
-
-    def add_to(self, variable: Any, x: Any, y: Any) -> None:
-        self.b.store(self.simd.multiply_add(x, y, self.b.load(variable)), variable)
+def _sums(code: Code, n: int) -> list[Any]:
+    return [code.variable() for _ in range(n)]
 
 
-def _by_rows(code: _Code, emit: Callable[..., None], most: int) -> None:
+def _by_rows(code: Code, emit: Callable[..., None], most: int) -> None:
     """The code for the number of rows that is asked for, one to `most`."""
     b = code.b
     end = b.append_basic_block("end")
@@ -78,35 +33,14 @@ def _by_rows(code: _Code, emit: Callable[..., None], most: int) -> None:
     b.position_at_end(end)
 
 
-def _make(names: str, emit: Callable[..., None], *constants: Any) -> Any:
-    """An intrinsic of arrays and whole numbers, in the order of `names`; arrays have a bar."""
-    arrays = [name.endswith("|") for name in names.split()]
-
-    def make(typing: Any, *given: Any) -> Any:
-        kinds = [g if array else types.intp for g, array in zip(given, arrays, strict=True)]
-
-        def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            emit(_Code(context, b, signature, names.replace("|", ""), args), *constants)
-            return context.get_dummy_value()
-
-        return types.void(*kinds), code
-
-    words = ["typing", *names.replace("|", "").split()]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    make.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(word, kind) for word in words]
-    )
-    return intrinsic(make)
-
-
-def _rise(code: _Code, rows: int) -> None:
+def _rise(code: Code, rows: int) -> None:
     """Sum degrees of one order, at heights of both signs: even l - m is even in the height."""
     b, at, lanes = code.b, code.at, code.simd.lanes
-    sums = [[code.sums(2) for _ in range(rows)] for _ in range(2)]  # parity, row, cosine or sine
+    sums = [[_sums(code, 2) for _ in range(rows)] for _ in range(2)]  # parity, row, cosine or sine
     with cgutils.for_range(b, at["pairs"]) as loop:
         for parity, of_rows in enumerate(sums):
             t = b.add(code.times(loop.index, 2), code.int(parity))
-            component = code.whole("whole", code.place("c0", t))
+            component = code.whole("whole", code.plus("c0", t))
             other = b.sub(component, code.times(at["m"], 2))
             x = [code.load("x", "x0", code.times(c, code.simd.lanes)) for c in (component, other)]
             for p, mine in enumerate(of_rows):
@@ -119,16 +53,16 @@ def _rise(code: _Code, rows: int) -> None:
             down = code.times(code.int(p), "step")
             column = code.times(at[slot], lanes)
             code.store(b.fadd(one, other), "f", "f0", down, column)
-            code.store(b.fsub(one, other), "f", b.sub(code.place("mirror", column), down))
+            code.store(b.fsub(one, other), "f", b.sub(code.plus("mirror", column), down))
 
 
-def _ring(code: _Code, rows: int) -> None:
+def _ring(code: Code, rows: int) -> None:
     """Sum orders at longitudes p, -p, pi - p and pi + p."""
     b, lanes = code.b, code.simd.lanes
     parts = []
     first = code.int(0)
     for pairs in ("cosines", "sines"):
-        sums = [code.sums(rows) for _ in range(2)]  # even and odd orders
+        sums = [_sums(code, rows) for _ in range(2)]  # even and odd orders
         with cgutils.for_range(b, code.at[pairs]) as loop:
             for parity, mine in enumerate(sums):
                 slot = b.add(b.add(code.times(loop.index, 2), code.int(parity)), first)
@@ -145,7 +79,7 @@ def _ring(code: _Code, rows: int) -> None:
             code.store(value, "v", "v0", (4 * p + j) * lanes)
 
 
-def _multiply(code: _Code, shared: int) -> None:
+def _multiply(code: Code, shared: int) -> None:
     """Multiply values by others; sum them up with the signs of the four kinds of orders.
 
     What is left is multiplied by cosines of even and odd orders, then by sines. Shared others are
@@ -155,7 +89,7 @@ def _multiply(code: _Code, shared: int) -> None:
     read = code.every if shared else code.load
     with cgutils.for_range(b, code.at["n"]) as loop:
         quad = code.times(loop.index, 4 * lanes)
-        places = [code.place(quad, j * lanes) for j in range(4)]
+        places = [code.plus(quad, j * lanes) for j in range(4)]
         one, two, three, four = (
             b.fmul(code.load("v", place), read("w", "w0", place)) for place in places
         )
@@ -166,10 +100,10 @@ def _multiply(code: _Code, shared: int) -> None:
             code.store(kind, "v", place)
 
 
-def _back(code: _Code, rows: int) -> None:
+def _back(code: Code, rows: int) -> None:
     """Sum longitudes for orders of one kind; on top of what is there, if `add` is one."""
     b, at, lanes = code.b, code.at, code.simd.lanes
-    sums = code.sums(rows)
+    sums = _sums(code, rows)
     with b.if_then(b.icmp_signed("!=", at["add"], code.int(0))):
         for p, variable in enumerate(sums):
             b.store(code.load("g", "g0", 2 * p * lanes), variable)
@@ -181,7 +115,7 @@ def _back(code: _Code, rows: int) -> None:
         code.store(b.load(variable), "g", "g0", 2 * p * lanes)
 
 
-def _fold(code: _Code) -> None:
+def _fold(code: Code) -> None:
     """Sums and differences of what stands at heights of both signs, in place."""
     b, lanes = code.b, code.simd.lanes
     with cgutils.for_range(b, code.at["n"]) as loop:
@@ -191,10 +125,10 @@ def _fold(code: _Code) -> None:
         code.store(b.fsub(high, low), "g", "down", here)
 
 
-def _fall(code: _Code, rows: int) -> None:
+def _fall(code: Code, rows: int) -> None:
     """Sum heights for the degrees of one order and parity."""
     b, at, lanes = code.b, code.at, code.simd.lanes
-    sums = [code.sums(2) for _ in range(rows)]
+    sums = [_sums(code, 2) for _ in range(rows)]
     with cgutils.for_range(b, at["n"]) as loop:
         ring = code.times(loop.index, "step")
         x = [code.load("g", "g0", ring, code.times(at[slot], lanes)) for slot in ("cos", "sin")]
@@ -203,13 +137,13 @@ def _fall(code: _Code, rows: int) -> None:
             for value, variable in zip(x, mine, strict=True):
                 code.add_to(variable, number, value)
     for p, mine in enumerate(sums):
-        component = code.whole("whole", code.place("c0", 2 * p))
+        component = code.whole("whole", code.plus("c0", 2 * p))
         other = b.sub(component, code.times(at["m"], 2))
         for place, variable in zip((component, other), mine, strict=True):
             code.store(b.load(variable), "o", code.times(place, lanes))
 
 
-def _turn(code: _Code) -> None:
+def _turn(code: Code) -> None:
     """Transpose a square of numbers, as wide as a vector."""
     lanes = code.simd.lanes
     rows = [code.load("x", "x0", code.times(code.int(q), "xt")) for q in range(lanes)]
@@ -228,21 +162,21 @@ def _turn(code: _Code) -> None:
         code.store(row, "o", "o0", code.times(code.int(i), "ot"))
 
 
-def _copy(code: _Code) -> None:
+def _copy(code: Code) -> None:
     """Copy n vectors from equal steps to equal steps."""
     with cgutils.for_range(code.b, code.at["n"]) as loop:
         x = code.load("x", "x0", code.times(loop.index, "xt"))
         code.store(x, "o", "o0", code.times(loop.index, "ot"))
 
 
-rise = _make(
+rise = vector_code(
     "rows x| x0 whole| c0 pairs m numbers| u0 f| f0 mirror step cos sin", _by_rows, _rise, TALL
 )
-ring = _make("rows f| f0 cosines sines numbers| t0 v| v0", _by_rows, _ring, TALL)
-meet = _make("v| w| w0 n", _multiply, 0)
-join = _make("v| w| w0 n", _multiply, 1)
-back = _make("rows v| v0 n numbers| b0 g| g0 add", _by_rows, _back, HIGH)
-fold = _make("g| up down n", _fold)
-fall = _make("rows g| g0 step cos sin n numbers| d0 o| whole| c0 m", _by_rows, _fall, WIDE)
-turn = _make("x| x0 xt o| o0 ot", _turn)
-copy = _make("x| x0 xt o| o0 ot n", _copy)
+ring = vector_code("rows f| f0 cosines sines numbers| t0 v| v0", _by_rows, _ring, TALL)
+meet = vector_code("v| w| w0 n", _multiply, 0)
+join = vector_code("v| w| w0 n", _multiply, 1)
+back = vector_code("rows v| v0 n numbers| b0 g| g0 add", _by_rows, _back, HIGH)
+fold = vector_code("g| up down n", _fold)
+fall = vector_code("rows g| g0 step cos sin n numbers| d0 o| whole| c0 m", _by_rows, _fall, WIDE)
+turn = vector_code("x| x0 xt o| o0 ot", _turn)
+copy = vector_code("x| x0 xt o| o0 ot n", _copy)

@@ -5,68 +5,33 @@ registers, beside others that take the same vectors. Sums of one length stand to
 their code has no branches.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from tensornet.kernels._tile import FMA, Vectors
+from tensornet.kernels._code import Code, vector_code
+from tensornet.kernels._tile import FMA
 
 LONGEST = (6, 4, 3, 2)  # terms of one, two, three or four sums that are taken at once
 VECTORS = 4  # of a place in `s`, at most
 
 
-class _Code:
-    """What an emitter needs: the builder, vectors, and the arguments by name."""
+class _Channels(Code):
+    """Code whose vectors stand from the start of an array, a place and the channel on."""
 
-    def __init__(self, context: Any, b: Any, signature: Any, names: list[str], args: Any) -> None:
-        self.b = b
-        self.at: dict[str, Any] = {}
-        for name, kind, value in zip(names, signature.args, args, strict=True):
-            whole = isinstance(kind, types.Integer)
-            self.at[name] = value if whole else context.make_array(kind)(context, b, value).data
-            if not whole and isinstance(kind.dtype, types.Float):
-                number = kind.dtype
-        self.simd = Vectors(b, context.get_value_type(number), number.bitwidth)
-        self.int = next(a.type for a in self.at.values() if isinstance(a.type, ir.IntType))
-
-    def whole(self, name: str, index: Any, more: int = 0) -> Any:
-        """A whole number of a table."""
-        place = self.b.gep(self.at[name], [self.plus(index, more)], source_etype=self.int)
-        return self.b.load(place)
-
-    def plus(self, x: Any, more: int) -> Any:
-        return self.b.add(x, self.int(more)) if more else x
-
-    def times(self, x: Any, factor: int) -> Any:
-        return self.b.mul(x, self.int(factor))
+    def place(self, name: str, *index: Any) -> Any:
+        return self.plus(self.at.get(f"{name}0", 0), *index, "channel")
 
     def vectors(self, x: Any) -> Any:
         """The place of a number of vectors in `s`."""
         return self.times(x, self.simd.lanes * VECTORS)
 
-    def load(self, name: str, place: Any) -> Any:
-        """A vector of an array `name`, from its start, a place and the channel on."""
-        return self.simd.load(self.at[name], self._index(name, place))
-
     def add(self, name: str, place: Any, x: Any, y: Any = None) -> None:
         """``name[place] += x y``."""
-        index = self._index(name, place)
-        old = self.simd.load(self.at[name], index)
+        old = self.load(name, place)
         new = self.b.fadd(old, x, flags=FMA) if y is None else self.simd.multiply_add(x, y, old)
-        self.simd.store(new, self.at[name], index)
-
-    def keep(self, name: str, place: Any, x: Any) -> None:
-        """``name[place] = x``."""
-        self.simd.store(x, self.at[name], self._index(name, place))
-
-    def _index(self, name: str, place: Any) -> Any:
-        start = self.at.get(f"{name}0", self.int(0))
-        return self.b.add(self.b.add(start, place), self.at["channel"])
+        self.store(new, name, place)
 
     def each_vector(self) -> Iterator[None]:
         """A loop over the vectors of channels."""
@@ -75,38 +40,17 @@ class _Code:
             yield
 
 
-Finish = Callable[[_Code, Any, Any, Any, Any], None]
+Finish = Callable[[_Channels, Any, Any, Any, Any], None]
 
 
-def _make(names: str, emit: Callable[..., None], *constants: Any) -> Any:
-    """An intrinsic of arrays, named with a bar, and whole numbers, in the order of `names`."""
-    words = [name.removesuffix("|") for name in names.split()]
-    arrays = [name.endswith("|") for name in names.split()]
-
-    def make(typing: Any, *given: Any) -> Any:
-        arguments = [g if array else types.intp for g, array in zip(given, arrays, strict=True)]
-
-        def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            emit(_Code(context, b, signature, words, args), *constants)
-            return context.get_dummy_value()
-
-        return types.void(*arguments), code
-
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    make.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(word, kind) for word in ("typing", *words)]
-    )
-    return intrinsic(make)
-
-
-def _units(code: _Code, first: str, last: str) -> Iterator[tuple[Any, list[Any]]]:
+def _units(code: _Channels, first: str, last: str) -> Iterator[tuple[Any, list[Any]]]:
     """A loop over units; yields its number and the places of two x and two y."""
     with cgutils.for_range(code.b, code.at[last], start=code.at[first]) as loop:
         line = code.times(loop.index, 4)
         yield loop.index, [code.whole("units", line, k) for k in range(4)]
 
 
-def _each_kind(code: _Code) -> Iterator[tuple[int, Any, list[Any]]]:
+def _each_kind(code: _Channels) -> Iterator[tuple[int, Any, list[Any]]]:
     """Loops over units of one, two and four pairs; yields also the place of the first in `s`."""
     place = code.int(0)
     kinds = (1, "first", "twos"), (2, "twos", "fours"), (4, "fours", "last")
@@ -118,7 +62,7 @@ def _each_kind(code: _Code) -> Iterator[tuple[int, Any, list[Any]]]:
         place = code.b.add(place, code.times(count, size))
 
 
-def _pairs(code: _Code) -> None:
+def _pairs(code: _Channels) -> None:
     """Products of pairs; of two that always meet the same numbers, up to signs, sum and difference.
 
     A unit of four holds all pairs of two x and two y.
@@ -133,21 +77,21 @@ def _pairs(code: _Code) -> None:
             if size > 2:
                 made += _sum_and_difference(code, x, other_y, other_x, y)
             for k, vector in enumerate(made):
-                code.keep("s", code.b.add(place, code.vectors(code.int(k))), vector)
+                code.store(vector, "s", place, code.vectors(code.int(k)))
 
 
-def _sum_and_difference(code: _Code, x: Any, y: Any, other_x: Any, other_y: Any) -> list[Any]:
+def _sum_and_difference(code: _Channels, x: Any, y: Any, other_x: Any, other_y: Any) -> list[Any]:
     first = code.b.fmul(x, y, flags=FMA)
     second = code.b.fmul(other_x, other_y, flags=FMA)
     return [code.b.fadd(first, second, flags=FMA), code.b.fsub(first, second, flags=FMA)]
 
 
-def _spread(code: _Code) -> None:
+def _spread(code: _Channels) -> None:
     """Slopes u of x and v of y, from the slopes of what `_pairs` made, in `s`."""
     add, subtract = code.b.fadd, code.b.fsub
     for size, place, (i, i2, j, j2) in _each_kind(code):
         for _ in code.each_vector():
-            s = [code.load("s", code.b.add(place, code.vectors(code.int(k)))) for k in range(size)]
+            s = [code.load("s", place, code.vectors(code.int(k))) for k in range(size)]
             ends = [(i, j, s[0])]
             if size > 1:
                 ends = [(i, j, add(s[0], s[1])), (i2, j2, subtract(s[0], s[1]))]
@@ -159,7 +103,7 @@ def _spread(code: _Code) -> None:
                 code.add("v", right, code.load("x", left), slope)
 
 
-def _sums(code: _Code, finish: Finish) -> None:
+def _sums(code: _Channels, finish: Finish) -> None:
     """Sums of the runs from first to last: a run says how many sums share vectors, of how many
     terms, then the first row, the number of such groups, the first term and the first value.
     """  # noqa: D205
@@ -183,7 +127,7 @@ def _sums(code: _Code, finish: Finish) -> None:
 
 
 def _run(
-    code: _Code, finish: Finish, n_rows: int, n_terms: Any, row: Any, groups: Any, term: Any,
+    code: _Channels, finish: Finish, n_rows: int, n_terms: Any, row: Any, groups: Any, term: Any,
     value: Any,
 ) -> None:  # fmt: skip
     """Groups of so many sums of so many terms; a number of terms not known here is any."""
@@ -202,13 +146,12 @@ def _run(
                 finish(code, w, left, right, total)
 
 
-def _short(code: _Code, n_rows: int, n_terms: int) -> Callable[[], list[Any]]:
+def _short(code: _Channels, n_rows: int, n_terms: int) -> Callable[[], list[Any]]:
     """Places and numbers stay in registers for all vectors."""
     t, first, simd = code.at["t"], code.at["value"], code.simd
     places = [code.whole("terms", t, k) for k in range(n_terms)]
     numbers = [
-        [simd.every(code.at["values"], code.plus(first, k * n_rows + r)) for r in range(n_rows)]
-        for k in range(n_terms)
+        [code.every("values", first, k * n_rows + r) for r in range(n_rows)] for k in range(n_terms)
     ]
 
     def sums() -> list[Any]:
@@ -225,46 +168,45 @@ def _short(code: _Code, n_rows: int, n_terms: int) -> Callable[[], list[Any]]:
     return sums
 
 
-def _long(code: _Code, n_terms: Any) -> Any:
+def _long(code: _Channels, n_terms: Any) -> Any:
     """One sum of any length."""
-    b, simd, at = code.b, code.simd, code.at
-    total = cgutils.alloca_once_value(b, simd.constant(0.0))
-    b.store(simd.constant(0.0), total)
+    b = code.b
+    total = code.variable()
+    b.store(code.simd.constant(0.0), total)
     with cgutils.for_range(b, n_terms) as loop:
-        vector = code.load("s", code.whole("terms", b.add(at["t"], loop.index)))
-        number = simd.every(at["values"], b.add(at["value"], loop.index))
-        b.store(simd.multiply_add(number, vector, b.load(total)), total)
+        vector = code.load("s", code.whole("terms", "t", loop.index))
+        code.add_to(total, code.every("values", "value", loop.index), vector)
     return b.load(total)
 
 
-def _add(code: _Code, row: Any, left: Any, right: Any, total: Any) -> None:
+def _add(code: _Channels, row: Any, left: Any, right: Any, total: Any) -> None:
     """``o[left] += sum``."""
     code.add("o", left, total)
 
 
-def _keep(code: _Code, row: Any, left: Any, right: Any, total: Any) -> None:
+def _keep(code: _Channels, row: Any, left: Any, right: Any, total: Any) -> None:
     """``o[left] = sum``."""
-    code.keep("o", left, total)
+    code.store(total, "o", left)
 
 
-def _weigh(code: _Code, row: Any, left: Any, right: Any, total: Any) -> None:
+def _weigh(code: _Channels, row: Any, left: Any, right: Any, total: Any) -> None:
     """``o[left] += w[right] sum``."""
     code.add("o", left, total, code.load("w", right))
 
 
-def _turn(code: _Code, row: Any, left: Any, right: Any, total: Any) -> None:
+def _turn(code: _Channels, row: Any, left: Any, right: Any, total: Any) -> None:
     """``o[right] += g[left] sum`` and ``r[row] = g[left] w[right]``: slopes of weight and sum."""
     g = code.load("g", left)
     code.add("o", right, g, total)
     place = code.vectors(code.b.sub(row, code.at["first_row"]))
-    code.keep("r", place, code.b.fmul(g, code.load("w", right)))
+    code.store(code.b.fmul(g, code.load("w", right)), "r", place)
 
 
 _UNITS = "n first twos fours last units| x| x0 y| y0 s| "
 _SUMS = "n first last runs| rows| terms| values| s| s0 "
-pairs = _make(_UNITS, _pairs)
-spread = _make(_UNITS + "u| u0 v| v0", _spread)
-add = _make(_SUMS + "o| o0", _sums, _add)
-keep = _make(_SUMS + "o| o0", _sums, _keep)
-weigh = _make(_SUMS + "w| w0 o| o0", _sums, _weigh)
-turn = _make(_SUMS + "w| w0 g| g0 r| first_row o| o0", _sums, _turn)
+pairs = vector_code(_UNITS, _pairs, kind=_Channels)
+spread = vector_code(_UNITS + "u| u0 v| v0", _spread, kind=_Channels)
+add = vector_code(_SUMS + "o| o0", _sums, _add, kind=_Channels)
+keep = vector_code(_SUMS + "o| o0", _sums, _keep, kind=_Channels)
+weigh = vector_code(_SUMS + "w| w0 o| o0", _sums, _weigh, kind=_Channels)
+turn = vector_code(_SUMS + "w| w0 g| g0 r| first_row o| o0", _sums, _turn, kind=_Channels)
