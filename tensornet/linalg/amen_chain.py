@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tensornet.linalg.krylov import gmres
+from tensornet.linalg.arnoldi import restarted
 from tensornet.linalg.projection import (
     LocalOperator,
     Train,
@@ -229,7 +229,7 @@ class Chain:
                     return x
             self.singular = len(self.near.ops) - 1 - len(self.far.x)
             return start
-        found = gmres(
+        found = restarted(
             lambda y: local(y.view(b.shape)).flatten(),
             b.flatten(),
             start.flatten(),

@@ -1,4 +1,4 @@
-"""Krylov methods for the small systems inside a sweep over a train."""
+"""The lowest eigenvector of the small problems inside a sweep over a train."""
 
 from __future__ import annotations
 
@@ -9,61 +9,6 @@ import torch
 from torch import Tensor
 
 _ONE = np.ones((1, 1))
-
-
-def gmres(
-    apply: Callable[[Tensor], Tensor],
-    right: Tensor,  # (k,)
-    start: Tensor,  # (k,)
-    *,
-    tolerance: float,
-    precondition: Callable[[Tensor], Tensor] | None = None,
-    restart: int = 40,
-    max_restarts: int = 5,
-) -> Tensor:  # (k,)
-    """Solve a linear system by restarted GMRES, preconditioned from the right.
-
-    Args:
-        apply: The matrix, as a function.
-        right: Right-hand side.
-        start: First guess.
-        tolerance: Residual norm at which to stop, absolute.
-        precondition: Approximate inverse.
-        restart: Dimension of the Krylov space.
-        max_restarts: How many such spaces.
-
-    References:
-        Saad, Iterative Methods for Sparse Linear Systems (2003), algorithm 9.5.
-    """
-    x, floor = start, max(1e-14, 10 * torch.finfo(start.dtype).eps)
-    identity: Callable[[Tensor], Tensor] = lambda y: y  # noqa: E731
-    inverse = precondition or identity
-    for _ in range(max_restarts):
-        residual = right - apply(x)
-        beta = float(torch.linalg.vector_norm(residual))
-        if beta <= tolerance:
-            break
-        basis = residual.new_zeros(restart + 1, len(right))
-        basis[0] = residual / beta
-        H = np.zeros((restart + 1, restart), dtype=_numpy_dtype(right))
-        for k in range(restart):
-            w = apply(inverse(basis[k]))
-            size = float(torch.linalg.vector_norm(w))
-            for _ in range(2):  # Gram-Schmidt, twice is enough
-                h = basis[: k + 1].conj() @ w
-                w = w - h @ basis[: k + 1]
-                H[: k + 1, k] += h.cpu().numpy()
-            below = float(torch.linalg.vector_norm(w))
-            H[k + 1, k] = below
-            e1 = np.zeros(k + 2, dtype=H.dtype)
-            e1[0] = beta
-            y = np.linalg.lstsq(H[: k + 2, : k + 1], e1, rcond=None)[0]
-            left_over = float(np.linalg.norm(e1 - H[: k + 2, : k + 1] @ y))
-            if left_over <= tolerance or below <= floor * size:
-                break
-            basis[k + 1] = w / below
-        x = x + inverse(torch.as_tensor(y).to(basis) @ basis[: k + 1])
-    return x
 
 
 def lowest(
