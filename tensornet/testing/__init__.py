@@ -1,4 +1,6 @@
-"""Public assertions: what the house holds its formats, products and potentials to, for others' too.
+"""Public assertions: what the house holds its formats, products, potentials and problems to.
+
+They are for others' too.
 
 Every assertion raises `AssertionError` with what is needed to see the failure again: the seed, the
 transformation, the largest error and where it is. Random numbers come from an argument `seed` and
@@ -11,5 +13,7 @@ from tensornet.testing.closeness import assert_close as assert_close
 from tensornet.testing.closeness import assert_gradients as assert_gradients
 from tensornet.testing.formats import assert_format_contract as assert_format_contract
 from tensornet.testing.potentials import assert_potential_contract as assert_potential_contract
+from tensornet.testing.problems import assert_operator_contract as assert_operator_contract
+from tensornet.testing.problems import assert_problem_contract as assert_problem_contract
 from tensornet.testing.products import assert_equivariant as assert_equivariant
 from tensornet.testing.products import assert_product_contract as assert_product_contract

@@ -100,6 +100,74 @@ def _cells(x, d, li, ui, lj, uj, lk, uk, shared, o, ni, nj, nk, first, last):  #
             )
 
 
+@_bridge.jit
+def _run_of(place, t):  # type: ignore[no-untyped-def]
+    """How many places from t on follow each other."""
+    n, first, m = len(place), place[t], 1
+    while t + m + 8 <= n:
+        miss = 0
+        for u in range(8):
+            miss |= place[t + m + u] ^ (first + m + u)
+        if miss:
+            break
+        m += 8
+    while t + m < n and place[t + m] == first + m:
+        m += 1
+    return m
+
+
+@_bridge.jit
+def _embed(x, place, o):  # type: ignore[no-untyped-def]
+    """Add rows to rows; false where a place is out of range."""
+    n, g, t = len(place), o.shape[1], 0
+    while t < n:
+        p, m = place[t], _run_of(place, t)
+        if p < 0 or p + m > g:
+            return False
+        for b in range(len(x)):
+            for u in range(m):
+                o[b, p + u] += x[b, t + u]
+        t += m
+    return True
+
+
+@_bridge.jit
+def _restrict(x, place, o):  # type: ignore[no-untyped-def]
+    """Take rows from rows; false where a place is out of range."""
+    n, g, t = len(place), x.shape[1], 0
+    while t < n:
+        p, m = place[t], _run_of(place, t)
+        if p < 0 or p + m > g:
+            return False
+        for b in range(len(x)):
+            for u in range(m):
+                o[b, t + u] = x[b, p + u]
+        t += m
+    return True
+
+
+def embed(x: Tensor, place: Tensor, g: int) -> Tensor:
+    """`embed_cells`, run by run."""
+    out = x.new_zeros(x.shape[0], g)
+    _checked("embed_cells", _embed(*_bridge.arrays(x, place, out)), place, g)
+    return out
+
+
+def restrict(x: Tensor, place: Tensor) -> Tensor:
+    """`restrict_cells`, run by run."""
+    out = x.new_empty(x.shape[0], len(place))
+    _checked("restrict_cells", _restrict(*_bridge.arrays(x, place, out)), place, x.shape[1])
+    return out
+
+
+def _checked(name: str, good: bool, place: Tensor, g: int) -> None:
+    if not good:
+        raise IndexError(
+            f"`{name}(place=...)` must be from 0 to {g - 1}. "
+            f"Got {int(place.min())} to {int(place.max())}."
+        )
+
+
 def lines(x: Tensor, diagonal: Tensor, wi: Tensor, wj: Tensor, wk: Tensor) -> Tensor:
     """`stencil_lines`, rows in parallel."""
     out, (b, ni, nj, nk) = x.new_empty(x.shape), x.shape

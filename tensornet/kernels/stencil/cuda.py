@@ -55,8 +55,40 @@ def cells_kernel(real: Any) -> Any:
     return run
 
 
-KERNELS = {lines_kernel: "ppppppiiii", cells_kernel: "pppppppppiiiii"}
-"""For each kernel its arguments: p points to numbers, i is a size."""
+def embed_kernel(real: Any) -> Any:
+    """One number, added to its place; `out` starts with zeros."""
+
+    def run(x, place, out, rows, n, g):  # type: ignore[no-untyped-def]
+        for index in range(cuda.grid(1), rows * n, cuda.gridsize(1)):
+            p = place[index % n]
+            if p >= 0 and p < g:
+                cuda.atomic.add(out, index // n * g + p, x[index])
+
+    return run
+
+
+def restrict_kernel(real: Any) -> Any:
+    """One number from its place; NaN where there is none."""
+
+    def run(x, place, out, rows, n, g):  # type: ignore[no-untyped-def]
+        for index in range(cuda.grid(1), rows * n, cuda.gridsize(1)):
+            p = place[index % n]
+            if p >= 0 and p < g:
+                out[index] = x[index // n * g + p]
+            else:
+                out[index] = real(float("nan"))
+
+    return run
+
+
+KERNELS = {
+    lines_kernel: "ppppppiiii",
+    cells_kernel: "pppppppppiiiii",
+    embed_kernel: "pqPiii",
+    restrict_kernel: "pqpiii",
+}
+"""For each kernel its arguments: p points to numbers, q to whole numbers, P is an array of numbers
+(atomic operations take no pointers), i a size."""
 
 
 @cache
@@ -86,4 +118,19 @@ def _run(shared: int, x: Tensor, *fields: Tensor) -> Tensor:
     out, n = x.new_empty(x.shape), x.numel()
     run = _compiled(cells_kernel, x.dtype)
     _bridge.launch(run, n, x, *fields, out, shared, n, *x.shape[1:])
+    return out
+
+
+def embed(x: Tensor, place: Tensor, g: int) -> Tensor:
+    """`embed_cells` with one thread per number."""
+    (b, n), out = x.shape, x.new_zeros(x.shape[0], g)
+    _bridge.launch(_compiled(embed_kernel, x.dtype), b * n, x, place, out, b, n, g)
+    return out
+
+
+def restrict(x: Tensor, place: Tensor) -> Tensor:
+    """`restrict_cells` with one thread per number."""
+    (b, g), n = x.shape, len(place)
+    out = x.new_empty(b, n)
+    _bridge.launch(_compiled(restrict_kernel, x.dtype), b * n, x, place, out, b, n, g)
     return out

@@ -2,7 +2,8 @@
 
 Each takes fields on a grid to ``diagonal x`` less the neighbours of every cell times weights; they
 differ in how much the weights vary. All axes close to rings: where a grid ends, the weight is zero.
-Grids of one or two axes have axes of size one in front.
+Grids of one or two axes have axes of size one in front. Two more put the cells of a
+mask on a grid and take them back.
 """
 
 from torch import Tensor
@@ -148,6 +149,78 @@ def stencil_sides(
     return out
 
 
+@kernel("b n, n<g, =g -> b g")
+def embed_cells(
+    x: Tensor,  # (b, n)
+    place: Tensor,  # (n,)
+    g: int,
+) -> Tensor:  # (b, g)
+    """Add numbers to the places of a grid that is zero elsewhere.
+
+    It is fast where places follow each other, as the cells of a mask do.
+
+    Args:
+        x: Rows of numbers.
+        place: Where each number goes.
+        g: Number of places.
+
+    Returns:
+        Rows of the grid.
+
+    Raises:
+        TypeError: If the places are not of int64.
+        IndexError: If a place is not from 0 to g - 1. On a GPU it is left out instead.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> import torch
+        >>> embed_cells(torch.tensor([[5.0, 6.0]]), torch.tensor([0, 2]), 4)
+        tensor([[5., 0., 6., 0.]])
+    """
+    return x.new_zeros(x.shape[0], g).index_add(1, place, x)
+
+
+@kernel("b g, n<g -> b n")
+def restrict_cells(
+    x: Tensor,  # (b, g)
+    place: Tensor,  # (n,)
+) -> Tensor:  # (b, n)
+    """Take numbers from places of a grid, the adjoint of `embed_cells`.
+
+    Args:
+        x: Rows of the grid.
+        place: Where each number comes from.
+
+    Returns:
+        Rows of numbers.
+
+    Raises:
+        TypeError: If the places are not of int64.
+        IndexError: If a place is not from 0 to g - 1. On a GPU the number is NaN instead.
+
+    Derivatives:
+        Any order.
+
+    Examples:
+        >>> import torch
+        >>> restrict_cells(torch.tensor([[5.0, 0.0, 6.0]]), torch.tensor([0, 2]))
+        tensor([[5., 6.]])
+    """
+    return x.index_select(1, place)
+
+
+@embed_cells.vjp
+def _embed_vjp(needs: tuple[bool, ...], h: Tensor, x: Tensor, place: Tensor, g: int) -> Gradients:
+    return restrict_cells(h, place), None, None
+
+
+@restrict_cells.vjp
+def _restrict_vjp(needs: tuple[bool, ...], h: Tensor, x: Tensor, place: Tensor) -> Gradients:
+    return embed_cells(h, place, x.shape[1]), None
+
+
 @stencil_lines.vjp
 def _lines_vjp(
     needs: tuple[bool, ...], g: Tensor, x: Tensor, diagonal: Tensor, *weights: Tensor
@@ -210,3 +283,12 @@ for _kernel, _name in (
     _kernel.case("a vector and its ends", b=1, i=3, j=2, k=10)
     _kernel.case("vectors and a rest", b=2, i=3, j=5, k=45)
     _kernel.case("a line", b=2, i=1, j=1, k=200)
+
+for _mover, _name in ((embed_cells, "embed"), (restrict_cells, "restrict")):
+    _mover.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.stencil.cpu:{_name}")
+    _mover.offer("numba_cuda", device="cuda", at=f"tensornet.kernels.stencil.cuda:{_name}")
+    _mover.case("no rows", b=0, n=3, g=4)
+    _mover.case("no numbers", b=2, n=0, g=4)
+    _mover.case("one of each", b=1, n=1, g=1)
+    _mover.case("a place twice", b=2, n=7, g=5)
+    _mover.case("many places", b=3, n=200, g=40)

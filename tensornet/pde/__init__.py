@@ -1,0 +1,17 @@
+"""Grids, stencils, boundaries, and the linear problems that are discretised on them."""
+
+from tensornet.pde.advection import advection_diffusion as advection_diffusion
+from tensornet.pde.boundary import Side as Side
+from tensornet.pde.boundary import dirichlet as dirichlet
+from tensornet.pde.boundary import neumann as neumann
+from tensornet.pde.box import BoxPreconditioner as BoxPreconditioner
+from tensornet.pde.box import box_preconditioner as box_preconditioner
+from tensornet.pde.domain import Domain as Domain
+from tensornet.pde.grid import Grid as Grid
+from tensornet.pde.heat import ThetaStep as ThetaStep
+from tensornet.pde.heat import heat as heat
+from tensornet.pde.heat import theta_step as theta_step
+from tensornet.pde.operator import LinearOperator as LinearOperator
+from tensornet.pde.operator import StencilOperator as StencilOperator
+from tensornet.pde.poisson import poisson as poisson
+from tensornet.pde.problem import Problem as Problem
