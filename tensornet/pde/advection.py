@@ -91,8 +91,7 @@ def advection_diffusion(
         )
     positive(where, "diffusivity", k.detach(), domain.active, zero=True)
     anchor, load = grounded(where, domain, k, dtype)
-    single = isinstance(velocity, int | float | Tensor) or callable(velocity)
-    parts = [velocity] if single else list(velocity)  # type: ignore[arg-type]
+    parts = list(velocity) if isinstance(velocity, Sequence) else [velocity]
     if len(parts) != domain.grid.dim:
         raise ValueError(
             f"`{where}(velocity=...)` must have one component per axis ({domain.grid.dim}). "

@@ -105,6 +105,11 @@ def sides(grid: Grid, boundary: Boundary, where: str) -> tuple[tuple[Side, Side]
         ValueError: If a word is unknown, axes are missing, one side only is periodic, or a
             periodic axis has fewer than three cells.
     """
+    if not isinstance(boundary, str | Side | Sequence):
+        raise TypeError(
+            f"`{where}(boundary=...)` must be a word, a side, or a sequence with one entry per "
+            f"axis. Got {type(boundary).__name__}."
+        )
     per_axis = [boundary] * grid.dim if isinstance(boundary, str | Side) else list(boundary)
     if len(per_axis) != grid.dim:
         raise ValueError(
@@ -113,10 +118,10 @@ def sides(grid: Grid, boundary: Boundary, where: str) -> tuple[tuple[Side, Side]
         )
     found = []
     for axis, entry in enumerate(per_axis):
-        pair = (entry, entry) if isinstance(entry, str | Side) else tuple(entry)
-        if len(pair) != 2:
+        pair = (entry, entry) if isinstance(entry, str | Side) else entry
+        if not isinstance(pair, Sequence) or len(pair) != 2:
             raise ValueError(
-                f"`{where}(boundary=...)` must hold one word or a pair per axis. Got {len(pair)} "
+                f"`{where}(boundary=...)` must hold one word or a pair per axis. Got {entry!r} "
                 f"along axis {axis}."
             )
         low, high = (side(word, where, "boundary") for word in pair)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def _assert_scipy(
     rows = x.reshape(-1, A.shape[1])
     numbers, there = rows.cpu().numpy(), A.to_scipy()
 
-    def back(found: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    def back(found: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(found)).to(A.device)
 
     same(back(there @ numbers[0]), rows[0] @ dense.mT, "scipy's matvec")

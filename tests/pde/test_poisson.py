@@ -165,8 +165,8 @@ def test_an_l_shape_has_the_reduced_order() -> None:
         assert problem.exact is not None
         errors.append(float((solved(problem) - problem.exact).abs().max()))
     order = math.log(errors[0] / errors[1]) / math.log(4)
-    assert 0.55 < order < 1.5, errors
-    assert errors[1] < 0.01
+    assert 0.6 < order < 0.75, errors
+    assert errors[1] < 0.011
 
 
 def test_air_and_walls_are_told_apart() -> None:
@@ -251,9 +251,8 @@ def test_derivatives_in_coefficient_source_and_boundary() -> None:
     mask[0, 1] = False
 
     def applied(k: Tensor, x: Tensor, f: Tensor, g: Tensor) -> Tensor:
-        problem = poisson(
-            grid, mask=mask, coefficient=k, source=f, boundary=((dirichlet(g), neumann(g)), "neumann")
-        )  # fmt: skip
+        boundary = ((dirichlet(g), neumann(g)), "neumann")
+        problem = poisson(grid, mask=mask, coefficient=k, source=f, boundary=boundary)
         return problem.residual(x[:5])
 
     def carried(k: Tensor, x: Tensor, v: Tensor) -> Tensor:
