@@ -161,12 +161,12 @@ class ConjugateDirections:
                     f"{size[at]:.1e} at iteration {step}. (Turn the sign, or take `gmres`.)"
                 )
             else:
-                part = self.part_along(p, int(at))
+                share = bend[at] / self.largest[at] if self.largest[at] else 0.0
                 why = (
-                    f"{name} is singular: its curvature is {bend[at] / self.largest[at]:.1e} of "
-                    f"the largest along the direction of iteration {step}, of which the "
-                    f"right-hand side has the part {part:.1e}. (Give the operator a `nullspace`, "
-                    "or take that part off the right-hand side.)"
+                    f"{name} is singular: its curvature along the direction of iteration {step} is "
+                    f"{share:.1e} of the largest. The right-hand side has the part "
+                    f"{self.part_along(p, int(at)):.1e} along it. (Give the operator a "
+                    "`nullspace`, or take that part off the right-hand side.)"
                 )
             self.record.why[self.rows[at]] = why
         return bad

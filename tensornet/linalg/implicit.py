@@ -42,26 +42,27 @@ def solve(system: System, b: Tensor) -> LinearSolution[Tensor]:  # (k, n)
         system: Matrix and method.
         b: Right-hand sides.
     """
-    leaves = system.A.leaves(b)
-    if not torch.is_grad_enabled() or not (b.requires_grad or leaves):
-        with torch.no_grad():
-            return system.solve(b)
-    report: list[LinearSolution[Tensor]] = []
-    x: Tensor = _Solve.apply(system, report, b, *leaves)  # type: ignore[no-untyped-call]
-    return replace(report[0], value=x)
+    wanted = torch.is_grad_enabled()
+    if wanted:
+        system.A.watch()
+    with torch.no_grad():
+        solution = system.solve(b.detach())
+    leaves = system.A.leaves(b.detach()) if wanted else []
+    if not leaves and not (wanted and b.requires_grad):
+        return solution
+    x: Tensor = _Solve.apply(system, [solution.value], b, *leaves)  # type: ignore[no-untyped-call]
+    return replace(solution, value=x)
 
 
 class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, system: System, report: list[LinearSolution[Tensor]], b: Tensor, *leaves: Tensor
+        ctx: Any, system: System, found: list[Tensor], b: Tensor, *leaves: Tensor
     ) -> Tensor:
-        solution = system.solve(b.detach())
-        report.append(solution)
         ctx.system = system
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(solution.value, *leaves)
-        return solution.value
+        ctx.save_for_backward(found[0], *leaves)
+        return found[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:

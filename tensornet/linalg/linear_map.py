@@ -40,7 +40,8 @@ class LinearMap:
         self, where: str, name: str, source: Operator, like: Tensor, *, convert: bool = False
     ) -> None:
         self.argument = f"`{where}({name}=...)`"
-        self._checked = False
+        self._checked = self._watching = False
+        self._leaves: list[Tensor] = []
         self.nullspace = _nullspace(self.argument, source, like)
         n = like.shape[-1]
         shape = getattr(source, "shape", None)
@@ -66,7 +67,13 @@ class LinearMap:
 
     def __call__(self, x: Tensor) -> Tensor:  # (k, n) -> (k, n)
         """Apply the matrix to rows."""
-        return self._valid(self._apply(x), x)
+        if not self._watching:
+            return self._valid(self._apply(x), x)
+        self._watching = False
+        with torch.enable_grad():
+            y = self._valid(self._apply(x.detach()), x)
+        self._leaves = _leaves(y)
+        return y.detach()
 
     def adjoint(self) -> LinearMap:
         """The conjugate transpose."""
@@ -75,22 +82,23 @@ class LinearMap:
         other._apply, other._adjoint = self._adjoint, self._apply
         return other
 
-    def leaves(self, x: Tensor) -> list[Tensor]:  # (k, n)
-        """Tensors with gradients, outside any graph, that the matrix is made of."""
+    def watch(self) -> None:
+        """Look at the next product, outside of any graph, for what the matrix is made of."""
+        self._leaves = []
         if isinstance(self.source, Tensor):
-            return [self.source] if self.source.requires_grad else []
-        if not torch.is_grad_enabled() or not callable(self.source):
-            return []
-        nodes, seen, found = [self(x.detach()).grad_fn], set[Any](), dict[int, Tensor]()
-        while nodes:
-            node = nodes.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if hasattr(node, "variable"):
-                found[id(node.variable)] = node.variable
-            nodes.extend(after for after, _ in node.next_functions)
-        return list(found.values())
+            self._leaves = [self.source] if self.source.requires_grad else []
+        else:
+            self._watching = callable(self.source)
+
+    def leaves(self, x: Tensor) -> list[Tensor]:  # (k, n)
+        """The tensors with gradients, outside any graph, that the matrix is made of.
+
+        Args:
+            x: Something to apply it to, if that has not happened since `watch`.
+        """
+        if self._watching:
+            self(x)
+        return self._leaves
 
     def _functions(self, source: Operator, like: Tensor) -> tuple[Rows, Rows]:
         """The matrix and its adjoint."""
@@ -179,6 +187,20 @@ def _on_arrays(function: Callable[[Any], Any]) -> Rows:
 
 def _by_row(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda x: np.stack([np.asarray(function(row)).reshape(-1) for row in x])
+
+
+def _leaves(y: Tensor) -> list[Tensor]:
+    """Tensors at the start of a graph."""
+    nodes, seen, found = [y.grad_fn], set[Any](), dict[int, Tensor]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found[id(node.variable)] = node.variable
+        nodes.extend(after for after, _ in node.next_functions)
+    return list(found.values())
 
 
 def _transposed(source: Any) -> Any:
