@@ -211,33 +211,31 @@ class ConjugateDirections:
         rows, record = self.rows, self.record
         if len(rows) == 0:
             return
-        size = numbers(norms(self.r))
-        claim = size <= record.goal[rows]
-        for row in rows[~np.isfinite(size)]:
+        size, goal = numbers(norms(self.r)), record.goal[rows]
+        floor = 0.1 * record.eps * record.size[rows]  # no residual is that accurate
+        claim = size <= np.maximum(goal, floor)
+        fresh = claim & ~self.exact
+        if fresh.any():
+            self.replace(fresh)
+            size = np.where(fresh, numbers(norms(self.r)), size)
+        done, lost = claim & (size <= goal), ~np.isfinite(size)
+        stuck = fresh & ~done & (size > 0.5 * self.before)
+        again = fresh & ~done & ~stuck & ~lost
+        if again.any():
+            record.note("The recursive residual had drifted and was replaced #.", again.sum())
+            self.before = np.where(again, size, self.before)
+            self.restart(again)
+        for row in rows[lost]:
             record.why[row] = "The iteration broke down: its residual is not finite."
-        if (claim & ~self.exact).any():
-            self.replace(claim & ~self.exact)
-            true = numbers(norms(self.r))
-            stuck = claim & (true > record.goal[rows]) & (true > 0.5 * self.before)
-            self.before = np.where(claim & (true > record.goal[rows]), true, self.before)
-            size = np.where(claim, true, size)
-            claim &= true <= record.goal[rows]
-            for row in rows[stuck]:
-                record.why[row] = (
-                    "The residual stays above its goal: this is as accurate as "
-                    f"{str(self.x.dtype).removeprefix('torch.')} gets here."
-                )
-            again = ~claim & ~stuck & self.exact
-            if again.any():
-                record.note("The recursive residual had drifted and was replaced #.", again.sum())
-                self.restart(again)
-            leave = claim | stuck | ~np.isfinite(size)
-        else:
-            leave = claim | ~np.isfinite(size)
+        for row in rows[stuck]:
+            record.why[row] = (
+                "The residual stays above its goal: this is as accurate as "
+                f"{str(self.x.dtype).removeprefix('torch.')} gets here."
+            )
         record.residuals(rows, size)
-        record.done[rows[claim]] = True
-        if leave.any():
-            self.keep(~leave)
+        record.done[rows[done]] = True
+        if (done | stuck | lost).any():
+            self.keep(~(done | stuck | lost))
 
     def replace(self, choice: Choice) -> None:
         """Recompute residuals from their definition."""

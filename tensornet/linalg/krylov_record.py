@@ -120,7 +120,7 @@ def diagnose(
     r: Tensor,  # (k, n)
     rows: NDArray[np.int64],  # (k,)
 ) -> None:
-    """Name the systems whose residual is a null vector: they have no solution.
+    """Name the systems whose residual is nearly a null vector: they may have no solution.
 
     Args:
         record: Where to write.
@@ -136,10 +136,10 @@ def diagnose(
     for at, row in enumerate(rows):
         if image[at] <= 1e-3 * scale[at] and image[at] <= 1e3 * record.eps**0.5 * scale[at]:
             record.why[row] = (
-                f"`{record.where}(A=...)` is singular and the right-hand side is outside its "
-                f"range: what is left is a null vector, ‖A r‖ / ‖r‖ = {image[at]:.1e} where "
-                f"‖A b‖ / ‖b‖ = {scale[at]:.1e}. (Give the operator a `nullspace`, or take that "
-                "part off the right-hand side.)"
+                f"What is left is nearly a null vector, ‖A r‖ / ‖r‖ = {image[at]:.1e} where "
+                f"‖A b‖ / ‖b‖ = {scale[at]:.1e}: if `{record.where}(A=...)` is singular, the "
+                "right-hand side is outside its range. (Then give the operator a `nullspace`, or "
+                "take that part off the right-hand side.)"
             )
 
 

@@ -52,8 +52,10 @@ class LinearMap:
             )
         if isinstance(source, np.ndarray):
             _no_complex(self.argument, source.dtype, like)
-            source = torch.as_tensor(source).to(like)
+            source = torch.from_numpy(np.array(source)).to(like)
         if isinstance(source, Tensor):
+            if source.is_complex() and not like.is_complex():
+                raise TypeError(_real(self.argument, source.dtype))
             if convert:
                 source = source.to(like)
             _check.one_kind(where, b=like, **{name: source})
@@ -112,7 +114,7 @@ class LinearMap:
             columns = rows.conj().T.tocsr()
             return _on_arrays(_by_sparse(rows)), _on_arrays(_by_sparse(columns))
         if hasattr(source, "matvec") and (hasattr(source, "rmatvec") or not callable(source)):
-            _no_complex(self.argument, source.dtype, like)
+            _no_complex(self.argument, getattr(source, "dtype", None), like)
             return _on_arrays(_by_row(source.matvec)), _on_arrays(
                 _by_row(lambda x: source.rmatvec(x))
             )
@@ -179,7 +181,7 @@ class LinearMap:
 
 def _on_arrays(function: Callable[[Any], Any]) -> Rows:
     def apply(x: Tensor) -> Tensor:
-        y = np.ascontiguousarray(function(x.detach().cpu().numpy()))
+        y = np.require(function(x.detach().cpu().numpy()), requirements=["C", "W"])
         return torch.from_numpy(y).to(x)
 
     return apply
@@ -224,7 +226,11 @@ def _own_dtype(source: Operator) -> torch.dtype | None:
 
 def _no_complex(argument: str, dtype: Any, like: Tensor) -> None:
     if np.dtype(dtype).kind == "c" and not like.is_complex():
-        raise TypeError(f"{argument} must be real, as `b` is. Got {dtype}. (Make `b` complex.)")
+        raise TypeError(_real(argument, dtype))
+
+
+def _real(argument: str, dtype: Any) -> str:
+    return f"{argument} must be real, as `b` is. Got {dtype}. (Make `b` complex.)"
 
 
 def _nullspace(argument: str, source: Operator, like: Tensor) -> Tensor | None:  # (m, n)

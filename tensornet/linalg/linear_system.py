@@ -95,7 +95,9 @@ class Arguments(Generic[Vector]):
             M = LinearMap(where, self.proposal, self.M, b, convert=True)
         x0 = None
         if self.x0 is not None:
-            start = _tensor(where, "x0", self.x0, self.A).detach().to(b.dtype)
+            start = _tensor(where, "x0", self.x0, self.A).detach()
+            if isinstance(self.x0, np.ndarray) and not (start.is_complex() and not b.is_complex()):
+                start = start.to(b.dtype)
             if start.shape != b.shape:
                 raise ValueError(
                     f"`{where}(x0=...)` must have the shape {tuple(b.shape)} of `b`. "

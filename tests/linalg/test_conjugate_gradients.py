@@ -160,6 +160,19 @@ def test_notay_truncation_against_its_definition() -> None:
     assert (standard.value - x).abs().max() > 1e-6
 
 
+def test_without_memory_it_is_steepest_descent() -> None:
+    A, b = dense(laplacian(5)), torch.randn(25)
+    x = torch.zeros(25)
+    for _ in range(6):
+        r = b - A @ x
+        x = x + (r @ r) / (r @ A @ r) * r
+    for found in (
+        fcg(A, b, rtol=0.0, maxiter=6, mmax=0),
+        deep_conjugate_direction(A, b, lambda r: -r, max_iterations=6, n_orthogonal=0),
+    ):
+        assert torch.allclose(found.value, x, rtol=0, atol=1e-13)
+
+
 def network(n: int) -> Callable[[Tensor], Tensor]:
     u, v = torch.randn(n, n) / n**0.5, torch.randn(n, n) / n**0.5
     return lambda r: r + 0.5 * torch.relu(r @ u) @ v

@@ -100,7 +100,7 @@ def test_singular_systems() -> None:
     line[0, 0] = line[-1, -1] = 1.0
     wrong = gmres(line, torch.arange(12.0) + 1)
     assert not wrong.converged
-    assert "singular and the right-hand side is outside its range" in wrong.message
+    assert "is singular, the right-hand side is outside its range" in wrong.message
     right = gmres(line, line @ torch.randn(12), rtol=1e-10)
     assert right.converged
     accuracy = gmres(torch.eye(3), torch.ones(3), rtol=0.0)

@@ -34,6 +34,8 @@ def test_wrong_calls(solver: Any) -> None:
         solver(lambda x: np.ones(4), b)
     with pytest.raises(TypeError, match=r"must be real, as `b` is"):
         solver(SPD.numpy() * 1j, b)
+    with pytest.raises(TypeError, match=r"must be real, as `b` is"):
+        solver(SPD * 1j, b)
     with pytest.raises(TypeError, match=r"must be a function on tensors, a matrix or a SciPy"):
         solver(3.0, b)
     with pytest.raises(TypeError, match=r"must be a torch.Tensor. Got list"):
@@ -120,6 +122,16 @@ def test_a_singular_system_without_a_solution_is_named(solver: Any) -> None:
     few = solver(line, b, maxiter=n)
     assert "singular" in few.message
     assert solver(line, b - b.mean()).converged
+
+
+@pytest.mark.parametrize("solver", [cg, fcg])
+def test_a_goal_of_zero_ends_at_rounding(solver: Any) -> None:
+    b = torch.randn(2, 4)
+    found = solver(SPD, b, rtol=0.0)
+    assert not found.converged
+    assert "as accurate as float64 gets here" in found.message
+    assert found.residuals[-1] < 1e-15
+    assert found.n_iterations < 20
 
 
 def test_a_preconditioner_that_is_not_positive_is_named() -> None:
@@ -223,5 +235,8 @@ def test_scipy_operators_of_other_dtypes() -> None:
     found = cg(A, np.ones(4, dtype=np.float32), rtol=1e-12)  # SciPy computes in the larger, too
     assert found.value.dtype == np.float64
     assert found.converged
+    frozen = SPD.numpy().copy()[::-1, ::-1]
+    frozen.flags.writeable = False
+    assert cg(frozen, np.ones(4)[::-1]).converged
     single = cg(A, torch.ones(4, dtype=torch.float32))
     assert single.value.dtype == torch.float32
