@@ -44,8 +44,8 @@ from tensornet.kernels.sparse import weighted_slopes as weighted_slopes
 from tensornet.kernels.spline import spline as spline
 from tensornet.kernels.spline import spline_moments as spline_moments
 from tensornet.kernels.spline import spline_slopes as spline_slopes
-from tensornet.kernels.stencil import embed_cells as embed_cells
-from tensornet.kernels.stencil import restrict_cells as restrict_cells
+from tensornet.kernels.stencil import embed_runs as embed_runs
+from tensornet.kernels.stencil import restrict_runs as restrict_runs
 from tensornet.kernels.stencil import stencil_faces as stencil_faces
 from tensornet.kernels.stencil import stencil_lines as stencil_lines
 from tensornet.kernels.stencil import stencil_sides as stencil_sides

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tensornet.kernels import embed_cells, restrict_cells
+from tensornet.kernels import embed_runs, restrict_runs
 from tensornet.pde.boundary import Boundary, Side, Word, dirichlet, side, sides
 from tensornet.pde.grid import Grid
 
@@ -129,6 +129,13 @@ class Domain:
         return self.active.flatten().nonzero()[:, 0]
 
     @cached_property
+    def runs(self) -> tuple[Tensor, Tensor, Tensor]:  # (r,), (r,), (r,) int64
+        """Active cells that follow each other: first place, start in vectors, length."""
+        breaks = (self.place.diff() != 1).nonzero()[:, 0] + 1
+        start = torch.cat([breaks.new_zeros(1), breaks])
+        return self.place[start], start, torch.cat([breaks, breaks.new_full((1,), self.n)]) - start
+
+    @cached_property
     def n(self) -> int:
         """Number of active cells."""
         return self.grid.n_cells if self.mask is None else len(self.place)
@@ -242,7 +249,8 @@ class Domain:
         if self.mask is None:
             return x.reshape(shape)
         batch = prod(x.shape[:-1])
-        field = embed_cells(x.reshape(batch, self.n), self.place, self.grid.n_cells).reshape(shape)
+        rows = x.reshape(batch, self.n)
+        field = embed_runs(rows, *self.runs, self.grid.n_cells).reshape(shape)
         return field if fill == 0 else field.masked_fill(~self.active, fill)
 
     def restrict(self, field: Tensor) -> Tensor:  # (..., *shape) -> (..., n)
@@ -259,7 +267,7 @@ class Domain:
         if self.mask is None:
             return field.reshape(*batch, self.n)
         flat = field.reshape(prod(batch), self.grid.n_cells)
-        return restrict_cells(flat, self.place).reshape(*batch, self.n)
+        return restrict_runs(flat, *self.runs, self.n).reshape(*batch, self.n)
 
     def _check_last(self, where: str, name: str, x: Tensor, want: tuple[int, ...]) -> None:
         if not isinstance(x, Tensor):

@@ -151,9 +151,16 @@ class Grid:
         elif isinstance(value, Tensor):
             found = value
         elif callable(value):
-            found = torch.as_tensor(value(*points))
-            shape = torch.broadcast_shapes(*(p.shape for p in points))
-            found = found if found.shape[-self.dim :] == shape else found.expand(shape)
+            made = value(*points)
+            found = made if isinstance(made, Tensor) else torch.tensor(made, dtype=torch.float64)
+            shape = points[0].shape
+            if found.shape[-self.dim :] != shape:
+                if found.ndim:
+                    raise ValueError(
+                        f"`{where}({name}=...)` must give a number or the shape {tuple(shape)} of "
+                        f"the coordinates. Got {tuple(found.shape)}."
+                    )
+                found = found.expand(shape)
         else:
             raise TypeError(
                 f"`{where}({name}=...)` must be a number, a tensor on the grid or a function of "

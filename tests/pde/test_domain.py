@@ -170,6 +170,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "NaN at a side": (lambda: poisson(GRID, boundary=dirichlet(math.nan)), ValueError, "finite"),
     "NaN function": (lambda: poisson(GRID, source=lambda x, y: x / 0 * 0), ValueError, "finite"),
     "other source": (lambda: poisson(GRID, source=torch.ones(3, 4)), ValueError, r"shape \(..., 4"),
+    "function of another shape": (
+        lambda: poisson(GRID, source=lambda x, y: x[0]), ValueError, r"shape \(4, 3\) of the coord"
+    ),
     "a word as source": (lambda: poisson(GRID, source="hot"), TypeError, "a number, a tensor"),  # type: ignore[arg-type]
     "side of another shape": (
         lambda: poisson(GRID, boundary=(dirichlet(torch.ones(4)), "neumann")),

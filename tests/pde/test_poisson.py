@@ -233,6 +233,18 @@ def test_advection_conserves_and_a_step_of_it_too() -> None:
         assert float(step.explicit(u).sum()) == pytest.approx(float(u.sum()), rel=1e-12)
 
 
+def test_nothing_flows_through_a_wall() -> None:
+    mask = torch.ones(6, 5, dtype=torch.bool)
+    mask[2, 1:4] = False
+    grid, u = Grid((6, 5), spacing=0.2), torch.rand(27)
+    for scheme in ("upwind", "central"):
+        problem = advection_diffusion(
+            grid, (1.5, -0.7), scheme=scheme, mask=mask, boundary="periodic"
+        )
+        sums = problem.operator(u)
+        assert abs(float(sums.sum())) < 1e-12 * float(sums.abs().sum())
+
+
 def test_upwind_has_no_overshoot_where_central_has() -> None:
     grid, boundary = Grid(10, spacing=0.1), ((dirichlet(0.0), dirichlet(1.0)),)
     found = {}

@@ -101,71 +101,53 @@ def _cells(x, d, li, ui, lj, uj, lk, uk, shared, o, ni, nj, nk, first, last):  #
 
 
 @_bridge.jit
-def _run_of(place, t):  # type: ignore[no-untyped-def]
-    """How many places from t on follow each other."""
-    n, first, m = len(place), place[t], 1
-    while t + m + 8 <= n:
-        miss = 0
-        for u in range(8):
-            miss |= place[t + m + u] ^ (first + m + u)
-        if miss:
+def _moved(x, there, here, length, o, rows, n, g):  # type: ignore[no-untyped-def]
+    """Move runs of rows of n numbers into rows of g; runs in order need not be added to zeros."""
+    lanes = BYTES // x.itemsize
+    done = 0
+    for r in range(len(here)):
+        inside = there[r] >= 0 and length[r] >= 0 and there[r] + length[r] <= n
+        if here[r] < done or not inside:
+            done = g + 1
             break
-        m += 8
-    while t + m < n and place[t + m] == first + m:
-        m += 1
-    return m
+        done = here[r] + length[r]
+    if done > g:
+        o[:] = 0
+        for r in range(len(here)):
+            m = min(length[r], n - there[r], g - here[r])
+            for b in range(rows if m > 0 and there[r] >= 0 and here[r] >= 0 else 0):
+                for u in range(m):
+                    o[b * g + here[r] + u] += x[b * n + there[r] + u]
+        return
+    for b in range(rows):
+        done = 0
+        for r in range(len(here)):
+            p, q, m = b * n + there[r], b * g + here[r], length[r]
+            o[b * g + done : q] = 0
+            done = here[r] + m
+            whole = m // lanes * lanes
+            for u in range(0, whole, lanes):
+                store(load(x, p + u), o, q + u)
+            for u in range(whole, m):
+                o[q + u] = x[p + u]
+        o[b * g + done : (b + 1) * g] = 0
 
 
-@_bridge.jit
-def _embed(x, place, o):  # type: ignore[no-untyped-def]
-    """Add rows to rows; false where a place is out of range."""
-    n, g, t = len(place), o.shape[1], 0
-    while t < n:
-        p, m = place[t], _run_of(place, t)
-        if p < 0 or p + m > g:
-            return False
-        for b in range(len(x)):
-            for u in range(m):
-                o[b, p + u] += x[b, t + u]
-        t += m
-    return True
+def embed(x: Tensor, first: Tensor, start: Tensor, length: Tensor, g: int) -> Tensor:
+    """`embed_runs`."""
+    return _move(x, start, first, length, g)
 
 
-@_bridge.jit
-def _restrict(x, place, o):  # type: ignore[no-untyped-def]
-    """Take rows from rows; false where a place is out of range."""
-    n, g, t = len(place), x.shape[1], 0
-    while t < n:
-        p, m = place[t], _run_of(place, t)
-        if p < 0 or p + m > g:
-            return False
-        for b in range(len(x)):
-            for u in range(m):
-                o[b, t + u] = x[b, p + u]
-        t += m
-    return True
+def restrict(x: Tensor, first: Tensor, start: Tensor, length: Tensor, n: int) -> Tensor:
+    """`restrict_runs`."""
+    return _move(x, first, start, length, n)
 
 
-def embed(x: Tensor, place: Tensor, g: int) -> Tensor:
-    """`embed_cells`, run by run."""
-    out = x.new_zeros(x.shape[0], g)
-    _checked("embed_cells", _embed(*_bridge.arrays(x, place, out)), place, g)
+def _move(x: Tensor, there: Tensor, here: Tensor, length: Tensor, size: int) -> Tensor:
+    (b, n), out = x.shape, x.new_empty(x.shape[0], size)
+    flat = [a.reshape(-1) for a in _bridge.arrays(x, there, here, length, out)]
+    _moved(*flat, b, n, size)
     return out
-
-
-def restrict(x: Tensor, place: Tensor) -> Tensor:
-    """`restrict_cells`, run by run."""
-    out = x.new_empty(x.shape[0], len(place))
-    _checked("restrict_cells", _restrict(*_bridge.arrays(x, place, out)), place, x.shape[1])
-    return out
-
-
-def _checked(name: str, good: bool, place: Tensor, g: int) -> None:
-    if not good:
-        raise IndexError(
-            f"`{name}(place=...)` must be from 0 to {g - 1}. "
-            f"Got {int(place.min())} to {int(place.max())}."
-        )
 
 
 def lines(x: Tensor, diagonal: Tensor, wi: Tensor, wj: Tensor, wk: Tensor) -> Tensor:

@@ -55,28 +55,17 @@ def cells_kernel(real: Any) -> Any:
     return run
 
 
-def embed_kernel(real: Any) -> Any:
-    """One number, added to its place; `out` starts with zeros."""
+def runs_kernel(real: Any) -> Any:
+    """One number in 32 of one run of one row, added to its place; `out` starts with zeros."""
 
-    def run(x, place, out, rows, n, g):  # type: ignore[no-untyped-def]
-        for index in range(cuda.grid(1), rows * n, cuda.gridsize(1)):
-            p = place[index % n]
-            if p >= 0 and p < g:
-                cuda.atomic.add(out, index // n * g + p, x[index])
-
-    return run
-
-
-def restrict_kernel(real: Any) -> Any:
-    """One number from its place; NaN where there is none."""
-
-    def run(x, place, out, rows, n, g):  # type: ignore[no-untyped-def]
-        for index in range(cuda.grid(1), rows * n, cuda.gridsize(1)):
-            p = place[index % n]
-            if p >= 0 and p < g:
-                out[index] = x[index // n * g + p]
-            else:
-                out[index] = real(float("nan"))
+    def run(x, there, here, length, out, rows, runs, n, g):  # type: ignore[no-untyped-def]
+        for index in range(cuda.grid(1), rows * runs * 32, cuda.gridsize(1)):
+            r, b = index // 32 % runs, index // 32 // runs
+            m = min(length[r], n - there[r], g - here[r])
+            if there[r] < 0 or here[r] < 0:
+                m = 0
+            for u in range(index % 32, m, 32):
+                cuda.atomic.add(out, b * g + here[r] + u, x[b * n + there[r] + u])
 
     return run
 
@@ -84,8 +73,7 @@ def restrict_kernel(real: Any) -> Any:
 KERNELS = {
     lines_kernel: "ppppppiiii",
     cells_kernel: "pppppppppiiiii",
-    embed_kernel: "pqPiii",
-    restrict_kernel: "pqpiii",
+    runs_kernel: "pqqqPiiii",
 }
 """For each kernel its arguments: p points to numbers, q to whole numbers, P is an array of numbers
 (atomic operations take no pointers), i a size."""
@@ -121,16 +109,19 @@ def _run(shared: int, x: Tensor, *fields: Tensor) -> Tensor:
     return out
 
 
-def embed(x: Tensor, place: Tensor, g: int) -> Tensor:
-    """`embed_cells` with one thread per number."""
-    (b, n), out = x.shape, x.new_zeros(x.shape[0], g)
-    _bridge.launch(_compiled(embed_kernel, x.dtype), b * n, x, place, out, b, n, g)
-    return out
+def embed(x: Tensor, first: Tensor, start: Tensor, length: Tensor, g: int) -> Tensor:
+    """`embed_runs` with 32 threads per run."""
+    return _moved(x, start, first, length, g)
 
 
-def restrict(x: Tensor, place: Tensor) -> Tensor:
-    """`restrict_cells` with one thread per number."""
-    (b, g), n = x.shape, len(place)
-    out = x.new_empty(b, n)
-    _bridge.launch(_compiled(restrict_kernel, x.dtype), b * n, x, place, out, b, n, g)
+def restrict(x: Tensor, first: Tensor, start: Tensor, length: Tensor, n: int) -> Tensor:
+    """`restrict_runs` with 32 threads per run."""
+    return _moved(x, first, start, length, n)
+
+
+def _moved(x: Tensor, there: Tensor, here: Tensor, length: Tensor, size: int) -> Tensor:
+    (b, n), out = x.shape, x.new_zeros(x.shape[0], size)
+    items = b * len(there) * 32
+    run = _compiled(runs_kernel, x.dtype)
+    _bridge.launch(run, items, x, there, here, length, out, b, len(there), n, size)
     return out

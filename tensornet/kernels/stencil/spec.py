@@ -6,6 +6,7 @@ Grids of one or two axes have axes of size one in front. Two more put the cells 
 mask on a grid and take them back.
 """
 
+import torch
 from torch import Tensor
 
 from tensornet.kernels._registry import kernel
@@ -45,7 +46,6 @@ def stencil_lines(
         Any order, in all arguments.
 
     Examples:
-        >>> import torch
         >>> x, one, none = torch.tensor([[[[1.0, 2.0, 4.0]]]]), torch.ones(3), torch.zeros(1)
         >>> stencil_lines(x, 2 * torch.ones(1, 1, 3), none, none, one).flatten()
         tensor([-4., -1.,  5.])
@@ -88,7 +88,6 @@ def stencil_faces(
         Any order, in all arguments.
 
     Examples:
-        >>> import torch
         >>> x, none = torch.tensor([[[[1.0, 2.0, 4.0]]]]), torch.zeros(1, 1, 3)
         >>> w = torch.tensor([[[1.0, 10.0, 0.0]]])
         >>> stencil_faces(x, none, none, none, w).flatten()
@@ -137,7 +136,6 @@ def stencil_sides(
         Any order, in all arguments.
 
     Examples:
-        >>> import torch
         >>> x, none = torch.tensor([[[[1.0, 2.0, 4.0]]]]), torch.zeros(1, 1, 3)
         >>> below = torch.tensor([[[0.0, 1.0, 1.0]]])
         >>> stencil_sides(x, none + 1, none, none, none, none, below, none).flatten()
@@ -149,76 +147,106 @@ def stencil_sides(
     return out
 
 
-@kernel("b n, n<g, =g -> b g")
-def embed_cells(
+@kernel("b n, r<g, r<n, r<n, =g -> b g")
+def embed_runs(
     x: Tensor,  # (b, n)
-    place: Tensor,  # (n,)
+    first: Tensor,  # (r,)
+    start: Tensor,  # (r,)
+    length: Tensor,  # (r,)
     g: int,
 ) -> Tensor:  # (b, g)
-    """Add numbers to the places of a grid that is zero elsewhere.
+    """Add runs of numbers to a grid that is zero elsewhere, as the cells of a mask are stored.
 
-    It is fast where places follow each other, as the cells of a mask do.
+    Run r goes from ``x[start[r] : start[r] + length[r]]`` to the places from ``first[r]`` on. What
+    would reach over an end of either is left out, as are runs that begin before one.
 
     Args:
         x: Rows of numbers.
-        place: Where each number goes.
+        first: Where each run begins on the grid.
+        start: Where it begins in the row.
+        length: How long it is.
         g: Number of places.
 
     Returns:
         Rows of the grid.
 
     Raises:
-        TypeError: If the places are not of int64.
-        IndexError: If a place is not from 0 to g - 1. On a GPU it is left out instead.
+        TypeError: If the dtypes differ from what is said above.
+        ValueError: If the shapes or devices do.
 
     Derivatives:
         Any order.
 
     Examples:
-        >>> import torch
-        >>> embed_cells(torch.tensor([[5.0, 6.0]]), torch.tensor([0, 2]), 4)
-        tensor([[5., 0., 6., 0.]])
+        >>> first, start, length = torch.tensor([[0, 3], [0, 2], [2, 1]])
+        >>> embed_runs(torch.tensor([[5.0, 6.0, 7.0]]), first, start, length, 5)
+        tensor([[5., 6., 0., 7., 0.]])
     """
-    return x.new_zeros(x.shape[0], g).index_add(1, place, x)
+    place, source = _pairs_of(first, start, length, g, x.shape[1])
+    return x.new_zeros(x.shape[0], g).index_add(1, place, x.index_select(1, source))
 
 
-@kernel("b g, n<g -> b n")
-def restrict_cells(
+@kernel("b g, r<g, r<n, r<n, =n -> b n")
+def restrict_runs(
     x: Tensor,  # (b, g)
-    place: Tensor,  # (n,)
+    first: Tensor,  # (r,)
+    start: Tensor,  # (r,)
+    length: Tensor,  # (r,)
+    n: int,
 ) -> Tensor:  # (b, n)
-    """Take numbers from places of a grid, the adjoint of `embed_cells`.
+    """Take runs of numbers from a grid, the adjoint of `embed_runs`.
 
     Args:
         x: Rows of the grid.
-        place: Where each number comes from.
+        first: Where each run begins on the grid.
+        start: Where it begins in the row.
+        length: How long it is.
+        n: Length of the rows.
 
     Returns:
-        Rows of numbers.
+        Rows of numbers, zero where no run goes.
 
     Raises:
-        TypeError: If the places are not of int64.
-        IndexError: If a place is not from 0 to g - 1. On a GPU the number is NaN instead.
+        TypeError: If the dtypes differ from what is said above.
+        ValueError: If the shapes or devices do.
 
     Derivatives:
         Any order.
 
     Examples:
-        >>> import torch
-        >>> restrict_cells(torch.tensor([[5.0, 0.0, 6.0]]), torch.tensor([0, 2]))
-        tensor([[5., 6.]])
+        >>> first, start, length = torch.tensor([[0, 3], [0, 2], [2, 1]])
+        >>> restrict_runs(torch.tensor([[5.0, 6.0, 0.0, 7.0, 0.0]]), first, start, length, 3)
+        tensor([[5., 6., 7.]])
     """
-    return x.index_select(1, place)
+    place, source = _pairs_of(first, start, length, x.shape[1], n)
+    return x.new_zeros(x.shape[0], n).index_add(1, source, x.index_select(1, place))
 
 
-@embed_cells.vjp
-def _embed_vjp(needs: tuple[bool, ...], h: Tensor, x: Tensor, place: Tensor, g: int) -> Gradients:
-    return restrict_cells(h, place), None, None
+def _pairs_of(
+    first: Tensor, start: Tensor, length: Tensor, g: int, n: int
+) -> tuple[Tensor, Tensor]:
+    """Every place on the grid and in the row that runs tie together."""
+    run = torch.repeat_interleave(length)
+    offset = torch.arange(len(run), device=run.device) - (length.cumsum(0) - length)[run]
+    place, source = first[run] + offset, start[run] + offset
+    inside = (place < g) & (source < n) & ((first >= 0) & (start >= 0))[run]
+    return place[inside], source[inside]
 
 
-@restrict_cells.vjp
-def _restrict_vjp(needs: tuple[bool, ...], h: Tensor, x: Tensor, place: Tensor) -> Gradients:
-    return embed_cells(h, place, x.shape[1]), None
+@embed_runs.vjp
+def _embed_vjp(
+    needs: tuple[bool, ...], h: Tensor, x: Tensor, first: Tensor, start: Tensor, length: Tensor,
+    g: int,
+) -> Gradients:  # fmt: skip
+    return restrict_runs(h, first, start, length, x.shape[1]), None, None, None, None
+
+
+@restrict_runs.vjp
+def _restrict_vjp(
+    needs: tuple[bool, ...], h: Tensor, x: Tensor, first: Tensor, start: Tensor, length: Tensor,
+    n: int,
+) -> Gradients:  # fmt: skip
+    return embed_runs(h, first, start, length, x.shape[1]), None, None, None, None
 
 
 @stencil_lines.vjp
@@ -284,11 +312,11 @@ for _kernel, _name in (
     _kernel.case("vectors and a rest", b=2, i=3, j=5, k=45)
     _kernel.case("a line", b=2, i=1, j=1, k=200)
 
-for _mover, _name in ((embed_cells, "embed"), (restrict_cells, "restrict")):
+for _mover, _name in ((embed_runs, "embed"), (restrict_runs, "restrict")):
     _mover.offer("numba_cpu", device="cpu", at=f"tensornet.kernels.stencil.cpu:{_name}")
     _mover.offer("numba_cuda", device="cuda", at=f"tensornet.kernels.stencil.cuda:{_name}")
-    _mover.case("no rows", b=0, n=3, g=4)
-    _mover.case("no numbers", b=2, n=0, g=4)
-    _mover.case("one of each", b=1, n=1, g=1)
-    _mover.case("a place twice", b=2, n=7, g=5)
-    _mover.case("many places", b=3, n=200, g=40)
+    _mover.case("no rows", b=0, n=3, g=4, r=2)
+    _mover.case("no runs", b=2, n=3, g=4, r=0)
+    _mover.case("one of each", b=1, n=1, g=1, r=1)
+    _mover.case("runs over each other", b=2, n=7, g=6, r=4)
+    _mover.case("long runs", b=3, n=90, g=120, r=9)
