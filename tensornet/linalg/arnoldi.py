@@ -31,8 +31,11 @@ class _Rotated:
         self.cs = np.zeros((len(beta), depth))
         self.sn = np.zeros((len(beta), depth), dtype=kind)
 
-    def add(self, j: int, h: NDArray[Any], below: Numbers) -> Numbers:
-        """Take a column ``h (k, j + 1)`` and the entry below it; give the residual norms."""
+    def add(self, j: int, h: NDArray[Any], below: Numbers, least: Numbers) -> Numbers:
+        """Take a column ``h (k, j + 1)`` and the entry below it; give the residual norms.
+
+        A pivot that is not above `least` is zero: the matrix has no such direction.
+        """
         column = self.R[:, :, j]
         column[:, : j + 1] = h
         for i in range(j):
@@ -41,11 +44,12 @@ class _Rotated:
             column[:, i + 1] = -self.sn[:, i].conj() * upper + self.cs[:, i] * lower
         top = column[:, j].copy()
         size = np.hypot(np.abs(top), below)
-        full = np.where(size > 0, size, 1.0)
-        phase = np.where(np.abs(top) > 0, top / np.where(np.abs(top) > 0, np.abs(top), 1.0), 1.0)
-        self.cs[:, j] = np.where(size > 0, np.abs(top) / full, 1.0)
-        self.sn[:, j] = phase * below / full
-        column[:, j] = phase * size
+        some = ~(size <= least)
+        full, along = np.where(some, size, 1.0), np.abs(top)
+        phase = np.where(along > 0, top / np.where(along > 0, along, 1.0), 1.0)
+        self.cs[:, j] = np.where(some, along / full, 0.0)
+        self.sn[:, j] = np.where(some, phase * below / full, 1.0)
+        column[:, j] = np.where(some, phase * size, 0.0)
         self.g[:, j + 1] = -self.sn[:, j].conj() * self.g[:, j]
         self.g[:, j] = self.cs[:, j] * self.g[:, j]
         left: Numbers = np.abs(self.g[:, j + 1])
@@ -101,10 +105,11 @@ def cycle(
             h += share[:, :, 0]
         below = norms(w)
         V[:, j + 1] = w / below.clamp_min(torch.finfo(r.dtype).tiny)[:, None]
-        left = small.add(j, h.cpu().numpy(), numbers(below))
+        least = floor * numbers(size)
+        left = small.add(j, h.cpu().numpy(), numbers(below), least)
         if observe is not None:
             observe(rows, left)
-        end = (left <= goal) | ~(numbers(below) > floor * numbers(size)) | (j == depth - 1)
+        end = (left <= goal) | ~(numbers(below) > least) | (j == depth - 1)
         if not end.any():
             continue
         for row in np.flatnonzero(end):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -36,8 +37,8 @@ def gmres(
     change from call to call.
 
     Args:
-        A: The operator, see `cg`, symmetric or not. A `nullspace` must be that of its adjoint
-            too.
+        A: The operator, see `cg`, symmetric or not. A `nullspace` is taken for that of the adjoint
+            too, unless the operator has ``symmetric = False``; then `transpose()` is asked.
         b: Right-hand sides, of torch or NumPy.
         rtol: Largest ``‖b - A x‖ / ‖b‖``.
         atol: Largest ``‖b - A x‖``; the larger of the two goals counts.
@@ -85,8 +86,7 @@ class _Restarts:
 
     def __init__(self, call: Call, b: Tensor, record: Record, depth: int) -> None:
         self.call, self.b, self.record, self.depth = call, b, record, depth
-        space = call.A.nullspace
-        self.x = torch.zeros_like(b) if call.x0 is None else without(call.x0, space)
+        self.x = torch.zeros_like(b) if call.x0 is None else call.x0.clone()
         self.rows = np.arange(len(b))
 
     def run(self, maxiter: int) -> Tensor:
@@ -107,11 +107,13 @@ class _Restarts:
             self.record.why[row] = self.record.too_few(row)
         failed = np.flatnonzero(~self.record.done)
         if len(failed):
-            diagnose(self.record, self.call.A, self.b[failed], self.residual(failed), failed)
+            with suppress(TypeError, RuntimeError):  # an adjoint may be unknown
+                adjoint = self.call.A.adjoint()
+                diagnose(self.record, adjoint, self.b[failed], self.residual(failed), failed)
         return self.x
 
     def residual(self, rows: NDArray[np.int64]) -> Tensor:
-        return without(self.b[rows] - self.call.A(self.x[rows]), self.call.A.nullspace)
+        return self.b[rows] - self.call.A(self.x[rows])
 
     def measure(self) -> Numbers:
         """Recompute residuals, and take leave of the systems that are at their goal."""
@@ -147,8 +149,8 @@ class _Restarts:
             record.iterations[rows[active]] += 1
             record.close()
 
-        inverse = None if M is None else lambda z: without(M(z), A.nullspace)
-        self.x[rows] += cycle(A, inverse, self.r, record.goal[rows], self.depth, observe)
+        x = self.x[rows] + cycle(A, M, self.r, record.goal[rows], self.depth, observe)
+        self.x[rows] = without(x, A.nullspace)
         return promised
 
     def drop_stuck(self, size: Numbers, before: Numbers, promised: Numbers) -> Numbers:
@@ -159,7 +161,8 @@ class _Restarts:
         kind = str(self.x.dtype).removeprefix("torch.")
         for at in np.flatnonzero(exact | still):
             self.record.why[self.rows[at]] = (
-                f"The residual stays above its goal: this is as accurate as {kind} gets here."
+                f"The residual stays above its goal: this is as accurate as {kind} gets here, or "
+                "the system is singular, or nearly."
                 if exact[at]
                 else f"A Krylov space of dimension {self.depth} brought no progress: raise "
                 "`restart`, or precondition."

@@ -124,7 +124,7 @@ def diagnose(
 
     Args:
         record: Where to write.
-        A: The operator.
+        A: The adjoint of the operator.
         b: Right-hand sides.
         r: Residuals.
         rows: Which of the systems these are.
@@ -136,8 +136,8 @@ def diagnose(
     for at, row in enumerate(rows):
         if image[at] <= 1e-3 * scale[at] and image[at] <= 1e3 * record.eps**0.5 * scale[at]:
             record.why[row] = (
-                f"What is left is nearly a null vector, ‖A r‖ / ‖r‖ = {image[at]:.1e} where "
-                f"‖A b‖ / ‖b‖ = {scale[at]:.1e}: if `{record.where}(A=...)` is singular, the "
+                f"What is left is nearly a null vector, ‖A^H r‖ / ‖r‖ = {image[at]:.1e} where "
+                f"‖A^H b‖ / ‖b‖ = {scale[at]:.1e}: if `{record.where}(A=...)` is singular, the "
                 "right-hand side is outside its range. (Then give the operator a `nullspace`, or "
                 "take that part off the right-hand side.)"
             )

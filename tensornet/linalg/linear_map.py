@@ -22,7 +22,8 @@ Operator = Any
 class LinearMap:
     """A square matrix, or what acts as one, on rows ``(k, n)``.
 
-    What is no tensor (SciPy, NumPy) is called with arrays in memory of the CPU.
+    What is no tensor (SciPy, NumPy) is called with arrays in memory of the CPU. `nullspace` is what
+    it says it maps to zero, `unreachable` the same for its adjoint.
 
     Args:
         where: Name of the public call, for messages.
@@ -42,7 +43,9 @@ class LinearMap:
         self.argument = f"`{where}({name}=...)`"
         self._checked = self._watching = False
         self._leaves: list[Tensor] = []
-        self.nullspace = _nullspace(self.argument, source, like)
+        self.nullspace = self.unreachable = _nullspace(self.argument, source, like)
+        if getattr(source, "symmetric", None) is False:
+            self.unreachable = _nullspace(self.argument, _transposed(source), like)
         n = like.shape[-1]
         shape = getattr(source, "shape", None)
         if shape is not None and tuple(shape) != (n, n):
@@ -82,6 +85,7 @@ class LinearMap:
         other = object.__new__(LinearMap)
         other.__dict__.update(self.__dict__)
         other._apply, other._adjoint = self._adjoint, self._apply
+        other.nullspace, other.unreachable = self.unreachable, self.nullspace
         return other
 
     def watch(self) -> None:

@@ -143,9 +143,9 @@ class Arguments(Generic[Vector]):
 
 def _in_range(A: LinearMap, b: Tensor) -> tuple[Tensor, list[str]]:
     """Take off what an operator that names its null space cannot reach, and say so."""
-    if A.nullspace is None:
+    if A.unreachable is None:
         return b, []
-    right, eps = without(b, A.nullspace), torch.finfo(b.dtype).eps
+    right, eps = without(b, A.unreachable), torch.finfo(b.dtype).eps
     size, left = norms(b), norms(right)
     nothing = left <= 100 * eps * size
     part = float((norms(b - right) / size.clamp_min(torch.finfo(b.dtype).tiny)).max())
@@ -153,8 +153,8 @@ def _in_range(A: LinearMap, b: Tensor) -> tuple[Tensor, list[str]]:
     if part <= 1e3 * eps:
         return right, []
     return right, [
-        "The operator is singular: the part of the right-hand side along its null space, "
-        f"{part:.1e} of the norm, was taken off."
+        "The operator is singular: the part of the right-hand side that it does not reach, along "
+        f"its null space, {part:.1e} of the norm, was taken off."
     ]
 
 
