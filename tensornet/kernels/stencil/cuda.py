@@ -61,7 +61,11 @@ def runs_kernel(real: Any) -> Any:
     def run(x, there, here, length, out, rows, runs, n, g):  # type: ignore[no-untyped-def]
         for index in range(cuda.grid(1), rows * runs * 32, cuda.gridsize(1)):
             r, b = index // 32 % runs, index // 32 // runs
-            m = min(length[r], n - there[r], g - here[r])
+            m = length[r]
+            if n - there[r] < m:
+                m = n - there[r]
+            if g - here[r] < m:
+                m = g - here[r]
             if there[r] < 0 or here[r] < 0:
                 m = 0
             for u in range(index % 32, m, 32):
