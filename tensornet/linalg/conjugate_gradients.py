@@ -218,7 +218,7 @@ def deep_conjugate_direction(
 
     References:
         Kaneda et al., A deep conjugate direction method for iteratively solving linear systems,
-        ICML (2023), algorithm 1.
+        ICML (2023).
 
     Examples:
         >>> import torch

@@ -3,7 +3,7 @@
 References:
     Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22, 1444 (2000), section 2.
     Kaneda et al., A deep conjugate direction method for iteratively solving linear systems,
-    ICML (2023), section 4.
+    ICML (2023).
 """
 
 from __future__ import annotations

@@ -61,13 +61,14 @@ def incomplete_cholesky(
     """Factorise a sparse symmetric matrix incompletely, to precondition conjugate gradients.
 
     The factor keeps the pattern of the matrix. What falls outside is dropped, and `modified` of it
-    is taken off the diagonal of its row and of its column, so that row sums are nearly kept: for
-    the Laplacian on a grid the number of iterations then grows as the square root of that of plain
-    conjugate gradients. Made for M-matrices (positive diagonal, no positive entry beside), where
-    pivots stay positive; a pivot below a quarter of the diagonal's entry is replaced by that entry.
+    is taken off the diagonal of its row and of its column, so that row sums are nearly kept; on
+    grids this takes about half of the iterations of the plain factor. Made for M-matrices (positive
+    diagonal, no positive entry beside), where pivots stay positive; a pivot below a quarter of the
+    diagonal's entry is replaced by that entry.
 
     Args:
-        A: SciPy sparse matrix, real, symmetric, with a positive diagonal.
+        A: SciPy sparse matrix, real, symmetric, with a positive diagonal; or an operator that has
+            `to_scipy_sparse()`.
         modified: Share of the dropped fill that goes to the diagonal; zero is plain IC(0), one
             keeps row sums exactly.
 
@@ -81,7 +82,7 @@ def incomplete_cholesky(
 
     References:
         Gustafsson, A class of first order factorization methods, BIT 18, 142 (1978).
-        Bridson, Fluid Simulation for Computer Graphics (2015), section 5.4: the two constants.
+        Bridson, Fluid Simulation for Computer Graphics (2015), for the two constants.
 
     Examples:
         >>> import scipy.sparse
@@ -90,6 +91,8 @@ def incomplete_cholesky(
         >>> bool(np.allclose(T @ M.matvec(np.ones(9)), 1.0))
         True
     """
+    if hasattr(A, "to_scipy_sparse"):
+        A = A.to_scipy_sparse()
     if not hasattr(A, "tocsr"):
         raise TypeError(
             f"`incomplete_cholesky(A=...)` must be a SciPy sparse matrix. Got {type(A).__name__}."
