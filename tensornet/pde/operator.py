@@ -14,6 +14,12 @@ from torch import Tensor
 from tensornet.kernels import stencil_faces, stencil_lines, stencil_sides
 from tensornet.pde.domain import Domain
 
+_KERNELS: dict[str, Any] = {
+    "lines": stencil_lines,
+    "faces": stencil_faces,
+    "sides": stencil_sides,
+}
+
 
 class LinearOperator(ABC):
     """A square linear map of vectors, called as ``A(x)`` on ``(..., n)``.
@@ -140,16 +146,10 @@ class StencilOperator(LinearOperator):
         each = 2 if kind == "sides" else 1
         full = weights if kind == "lines" else tuple(w.reshape(self._shape) for w in weights)
         self._fields = (diagonal.reshape(self._shape), *(empty,) * (missing * each), *full)
-        kernels: dict[str, Any] = {
-            "lines": stencil_lines,
-            "faces": stencil_faces,
-            "sides": stencil_sides,
-        }
-        self._kernel = kernels[kind]
 
     def _apply(self, x: Tensor) -> Tensor:
         field = self.domain.embed(x).reshape(len(x), *self._shape)
-        out: Tensor = self._kernel(field, *self._fields)
+        out: Tensor = _KERNELS[self.kind](field, *self._fields)
         return self.domain.restrict(out.reshape(len(x), *self.domain.grid.shape))
 
     def faces(self) -> tuple[Tensor, ...]:  # each (*shape)

@@ -1,6 +1,8 @@
 """Grids, boundaries and masks: what they say of themselves, and what they refuse."""
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +92,13 @@ def test_dtypes() -> None:
     problem = poisson(GRID, mask=HOLE, source=1.0, dtype=torch.float32)
     assert problem.rhs.dtype == problem.operator(problem.rhs).dtype == torch.float32
     assert problem.operator.to(torch.float64).to_scipy_sparse().dtype == "float64"
+
+
+def test_problems_can_be_copied_and_sent() -> None:
+    problem = poisson(GRID, mask=HOLE, boundary=("neumann", dirichlet(2.0)), source=1.0)
+    x = torch.randn(11)
+    for other in (copy.deepcopy(problem), pickle.loads(pickle.dumps(problem))):
+        assert torch.equal(other.residual(x), problem.residual(x))
 
 
 def ones(*shape: int) -> Tensor:
