@@ -192,11 +192,18 @@ class PotentialCalculator(Calculator):
             tol: Numbers that differ by less are the same.
         """
         known = self.atoms
-        moved = 0.0
         if known is not None and len(known) == len(atoms):
-            moved = np.abs(known.positions - atoms.positions).max(initial=0.0)
-        if moved > tol:
-            return ["positions"]  # what else may have changed does not matter to `calculate`
+            if not np.abs(known.positions - atoms.positions).max(initial=0.0) <= tol:
+                return ["positions"]  # what else may have changed does not matter to `calculate`
+            if all(
+                np.array_equal(x, y)
+                for x, y in (
+                    (known.numbers, atoms.numbers),
+                    (known.cell.array, atoms.cell.array),
+                    (known.pbc, atoms.pbc),
+                )
+            ):
+                return []
         return list(super().check_state(atoms, tol))  # type: ignore[no-untyped-call]
 
     def get_property(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,9 @@ from tensornet.layers import (
     ScalarReadout,
     SymmetricContraction,
 )
-from tensornet.layers.radial import envelope_jet, level_out_jet
 from tensornet.models.gaunt import Gaunt, ManyBody
-from tensornet.models.gaunt_layers import Kept, LayerReverse, ReadoutReverse
+from tensornet.models.gaunt_layers import Composition, Kept, LayerReverse, ReadoutReverse
+from tensornet.models.gaunt_pairs import Edges, PairTerms
 from tensornet.models.gaunt_radial import PairWeights
 from tensornet.models.potential import Inferred, Potential
 from tensornet.so3 import dim
@@ -72,32 +72,40 @@ class GauntInference:
         model = self.model
         self.weights = PairWeights(model, tables=self.tables)
         self.scale = float(model.scale)
-        self._pairs = _Pairs(model)
+        self._pairs = PairTerms(model)
         with torch.no_grad():
             self._readouts = [ReadoutReverse(cast(ScalarReadout, r)) for r in model.readouts]
             self._layers: list[LayerReverse] = []
             x: Tensor = model.embedding.detach()[:, None, :]
-            lone = []
+            lone, everyone = [], Composition(torch.arange(len(x)))
             first: Tensor | None = x
             for layer in model.layers:
                 self._layers.append(LayerReverse(cast(ManyBody, layer), first))
-                x, first = self._layers[-1].keep(x, torch.arange(len(x))), None
+                x, first = self._layers[-1].keep(x, everyone), None
                 lone.append(x[:, 0])
             said = [readout.forward(x) for readout, x in zip(self._readouts, lone, strict=True)]
             self._lone_output = cast(Tensor, sum(out for _, out in said))
             self._lone_layer = torch.cat([last for last, _ in said], 1)
-        self._held = [held for m in model.modules() for held in (m._parameters, m._buffers)]
-        self._seen = [(x, _version(x)) for x in self._numbers()]
-
-    def _numbers(self) -> list[Tensor]:
-        return [x for held in self._held for x in held.values() if x is not None]
+        self._atoms: Composition | None = None
+        self._seen = [
+            (held, name, x, x._version)
+            for module in model.modules()
+            for held in (module._parameters, module._buffers)
+            for name, x in held.items()
+            if x is not None and not x.is_inference()
+        ]
 
     def _is_stale(self) -> bool:
-        now = self._numbers()
-        return len(now) != len(self._seen) or any(
-            x is not y or _version(x) != version
-            for x, (y, version) in zip(now, self._seen, strict=True)
-        )
+        for held, name, x, version in self._seen:
+            if held.get(name) is not x or x._version != version:
+                return True
+        return False
+
+    def _composition(self, species: Tensor) -> Composition:
+        """That of the last call, where atoms are the same."""
+        if self._atoms is None or not torch.equal(self._atoms.species, species):
+            self._atoms = Composition(species.clone())
+        return self._atoms
 
     def __call__(
         self,
@@ -122,39 +130,37 @@ class GauntInference:
     def _evaluate(
         self, species: Tensor, edge_index: Tensor, vectors: Tensor, of: Tensor | None
     ) -> Inferred:
-        edges = self._pairs.edges(species, edge_index, vectors)
+        atoms = self._composition(species)
+        edges = self._pairs.measure(species, edge_index, vectors)
         angular = harmonics(vectors, dim(self.model.l_max))
         y = angular * edges.envelope[:, None]
-        weights = self.weights(edges.s, edges.r, edges.level)
+        weights = self.weights(edges.pair, edges.level)
         share = vectors.new_ones(len(species)) if of is None else of.to(vectors.dtype)
         kept: list[Kept] = []
         x: Tensor | None = None
         for t, layer in enumerate(self._layers):
-            kept.append(
-                layer.forward(x, species, y, weights.layer(t), edges.sender, edges.receiver)
-            )
+            kept.append(layer.forward(x, atoms, y, weights.layer(t), edges.sender, edges.receiver))
             x = kept[-1].x
         said = [r.forward(k.x[:, 0]) for r, k in zip(self._readouts, kept, strict=True)]
         output = cast(Tensor, sum(out for _, out in said))
         energies = self.scale * (output - self._lone_output[species])
         last = torch.cat([last for last, _ in said], 1) - self._lone_layer[species]
-        gy, gw = self._back(kept, share, species, y, edges)
-        g_envelope = self._pairs.bind(energies, share, species, edges) + (gy * angular).sum(1)
-        along = weights.slope(gw) + g_envelope * edges.fall
-        if edges.level_slope is not None:
-            along *= edges.level_slope
-        self._pairs.repel(energies, along, share, edges)
+        gy, gw = self._back(kept, share, atoms, y, edges)
+        bound = self._pairs.add(energies, species, edges)
         gradients = harmonics_gradient(vectors, gy * edges.envelope[:, None])
-        gradients += (along / edges.distances)[:, None] * vectors
+        self._pairs.collect(
+            gradients, vectors, edges, torch.stack([bound * share, share]), weights.slope(gw),
+            gy, angular,
+        )  # fmt: skip
         return Inferred(energies, last, gradients)
 
     def _back(
         self,
         kept: Sequence[Kept],
         share: Tensor,  # (n,)
-        species: Tensor,  # (n,)
+        atoms: Composition,
         y: Tensor,  # (e, j)
-        edges: _Edges,
+        edges: Edges,
     ) -> tuple[Tensor, list[Tensor]]:
         """Derivatives in harmonics and weights of the edges."""
         gx: Tensor | None = None
@@ -168,81 +174,10 @@ class GauntInference:
                 gx = nn.functional.pad(read[:, None], (0, 0, 0, k.x.shape[1] - 1))
             else:
                 gx[:, 0] += read
-            gx, more, of_weights = layer.back(gx, k, species, y, edges.sender, edges.receiver)
+            gx, more, of_weights = layer.back(gx, k, atoms, y, edges.sender, edges.receiver)
             gy += more
             gw.insert(0, of_weights)
         return gy, gw
-
-
-class _Edges(NamedTuple):
-    """What is known of the edges before the layers: indices, and numbers (e,)."""
-
-    sender: Tensor
-    receiver: Tensor
-    s: Tensor  # species of the sender
-    r: Tensor  # and of the receiver
-    distances: Tensor
-    level: Tensor  # distances that the networks see
-    level_slope: Tensor | None  # of these; none where they are the distances
-    envelope: Tensor
-    fall: Tensor  # its slope in `level`
-
-
-class _Pairs:
-    """What pairs of atoms have beside the layers: contacts, binding shift and repulsion."""
-
-    def __init__(self, model: Gaunt) -> None:
-        self.cutoff = model.cutoff
-        self.shift = model.binding.shift
-        self.zbl: ZBL | None = model.repulsion
-        self.start = model.contact * model.closest  # where distances begin to level out
-        self.levels = bool((self.start > 0).any())
-        if self.zbl is not None:
-            self.reach = torch.maximum(self.zbl.range, self.start)
-
-    def edges(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> _Edges:
-        """Measure the edges."""
-        sender, receiver = edge_index[0].contiguous(), edge_index[1].contiguous()
-        s, r = species[sender], species[receiver]
-        distances = torch.linalg.vector_norm(vectors, dim=1)
-        level, slope = distances, None
-        if self.levels:
-            start = self.start[s, r]
-            if bool((distances < start).any()):
-                level, slope = level_out_jet(distances, start, 1)
-        envelope, fall = envelope_jet(level / self.cutoff, 6, 1)
-        fall /= self.cutoff
-        return _Edges(sender, receiver, s, r, distances, level, slope, envelope, fall)
-
-    def bind(
-        self,
-        energies: Tensor,  # (n,), added to
-        share: Tensor,  # (n,)
-        species: Tensor,  # (n,)
-        edges: _Edges,
-    ) -> Tensor:  # (e,)
-        """Add the binding shift; its derivatives in the envelopes."""
-        neighbours = torch.zeros_like(energies).index_add_(0, edges.receiver, edges.envelope)
-        shift, bound = self.shift[species], torch.exp(-2 * neighbours)
-        energies -= shift * torch.expm1(-2 * neighbours)
-        return (2 * shift * bound * share)[edges.receiver]
-
-    def repel(
-        self,
-        energies: Tensor,  # (n,), added to
-        along: Tensor,  # (e,), added to
-        share: Tensor,  # (n,)
-        edges: _Edges,
-    ) -> None:
-        """Add the repulsion, and its derivatives in the distances."""
-        if self.zbl is None:
-            return
-        near = torch.nonzero(edges.distances < self.reach[edges.s, edges.r])[:, 0]
-        if len(near):
-            s, r, at = edges.s[near], edges.r[near], edges.receiver[near]
-            value, slope = self.zbl.pair(s, r, edges.distances[near], 1, self.start)
-            energies.index_add_(0, at, 0.5 * value)
-            along.index_add_(0, near, 0.5 * slope * share[at])
 
 
 def infer(model: Potential, *, tables: bool = True) -> bool:
@@ -300,8 +235,3 @@ def _agrees(model: Gaunt) -> bool:
             if not float((x - y).abs().max()) <= _AGREE[model.dtype] * float(y.abs().max()):
                 return False
     return True
-
-
-def _version(x: Tensor) -> int:
-    """Count the changes of a tensor in place."""
-    return 0 if x.is_inference() else x._version

@@ -20,6 +20,35 @@ from tensornet.layers import DensityPowers, EquivariantLinear, ScalarReadout, Sy
 from tensornet.models.gaunt import ManyBody
 from tensornet.so3 import dim
 
+_KERNELS = (edge_convolution, symmetric_polynomial, edge_slopes, polynomial_slope)
+_SMALL = 100_000  # numbers that are copied faster than multiplied one matrix after the other
+
+
+class Composition:
+    """Which atoms are of which element.
+
+    Args:
+        species: Element of each atom, (n,).
+    """
+
+    def __init__(self, species: Tensor) -> None:
+        self.species = species
+        present = torch.unique(species).tolist()
+        self.rows = [(s, torch.nonzero(species == s)[:, 0]) for s in present]
+
+    def multiply(
+        self,
+        x: Tensor,  # (n, m, c)
+        matrices: Tensor,  # (elements, c, c')
+    ) -> Tensor:  # (n, m, c')
+        """Multiply the features of each atom by the matrix of its element."""
+        if len(self.rows) == 1:
+            return x @ matrices[self.rows[0][0]]
+        out = x.new_empty(*x.shape[:2], matrices.shape[2])
+        for s, rows in self.rows:
+            out.index_copy_(0, rows, x.index_select(0, rows) @ matrices[s])
+        return out
+
 
 class Kept(NamedTuple):
     """What the way back needs of a layer."""
@@ -63,6 +92,10 @@ class LayerReverse:
         self.density = layer.factor.detach() * _matrices(layer.density)
         self.down = _matrices(layer.down)
         self.of_elements = layer.keep.detach()
+        backwards = self.up, self.density, self.down, self.of_elements
+        self.up_back, self.density_back, self.down_back, self.elements_back = (
+            matrices.mT.contiguous() for matrices in backwards
+        )
         c = layer.convolution
         self.coupling = c.at_i, c.at_j, c.at_k, c.at_p, c.values
         self.n_density, self.n_out = dim(c.l_max_out), dim(self.l_out)
@@ -75,57 +108,49 @@ class LayerReverse:
             coefficients = torch.matmul(terms.coupling, terms.weight)
         self.coefficients = coefficients.detach().contiguous()
         self.terms = terms.monomials, terms.at_k
+        dtype = self.down.dtype
+        self.direct = tuple(kernel.implementation("cpu", dtype) for kernel in _KERNELS)
         self.first: tuple[Tensor, Tensor] | None = None
         if x is not None:
-            self.first = _mix(x, self.up), self.keep(x, torch.arange(len(x)))
+            self.first = _mix(x, self.up), self.keep(x, Composition(torch.arange(len(x))))
 
-    def keep(self, x: Tensor, species: Tensor) -> Tensor:  # (n, i, c) -> (n, k, c)
+    def keep(self, x: Tensor, atoms: Composition) -> Tensor:  # (n, i, c) -> (n, k, c)
         """What a layer leaves of the features before it."""
-        out = x.new_zeros(len(x), self.n_out, x.shape[2])
-        out[:, : self.common] = self._by_element(x[:, : self.common], species, self.of_elements)
-        return out
-
-    def _by_element(self, x: Tensor, species: Tensor, matrices: Tensor) -> Tensor:
-        """Multiply the features of each atom by the matrix of its element."""
-        present = torch.unique(species).tolist()
-        if len(present) == 1:
-            return x @ matrices[present[0]]
-        out = torch.empty_like(x)
-        for s in present:
-            rows = torch.nonzero(species == s)[:, 0]
-            out[rows] = x[rows] @ matrices[s]
-        return out
+        kept = atoms.multiply(x[:, : self.common], self.of_elements)
+        more = self.n_out - self.common
+        return nn.functional.pad(kept, (0, 0, 0, more)) if more else kept
 
     def forward(
-        self, x: Tensor | None, species: Tensor, y: Tensor, w: Tensor, sender: Tensor,
+        self, x: Tensor | None, atoms: Composition, y: Tensor, w: Tensor, sender: Tensor,
         receiver: Tensor,
     ) -> Kept:  # fmt: skip
         """Give the features of the next layer; without features, they are those of elements."""
+        convolution, polynomial, *_ = self.direct if len(y) else _KERNELS
+        species = atoms.species
         if x is None:
             assert self.first is not None
-            sent, left = (rows[species] for rows in self.first)
+            sent, left = (rows.index_select(0, species) for rows in self.first)
         else:
-            sent, left = _mix(x, self.up), self.keep(x, species)
+            sent, left = _mix(x, self.up), self.keep(x, atoms)
         n = len(species)
-        sums = edge_convolution(sent, y, w, sender, receiver, *self.coupling, n, self.n_density)
+        sums = convolution(sent, y, w, sender, receiver, *self.coupling, n, self.n_density)
         density = _mix(sums, self.density)
-        made = symmetric_polynomial(density, self.coefficients, species, *self.terms, self.n_out)
-        return Kept(sent, w, density, left + _mix(made, self.down))
+        made = polynomial(density, self.coefficients, species, *self.terms, self.n_out)
+        return Kept(sent, w, density, _mix(made, self.down).add_(left))
 
     def back(
-        self, g: Tensor, kept: Kept, species: Tensor, y: Tensor, sender: Tensor, receiver: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:  # (n, i, c), (e, j), (e, p, c)
+        self, g: Tensor, kept: Kept, atoms: Composition, y: Tensor, sender: Tensor,
+        receiver: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # (n, i, c), (e, j), (e, p, c)  # fmt: skip
         """Derivatives in the features, if there were any, in the harmonics and the weights."""
-        of_terms = _mix(g, self.down.mT)
-        of_density = polynomial_slope(
-            kept.density, self.coefficients, of_terms, species, *self.terms
-        )
-        sums = _mix(of_density, self.density.mT)
+        *_, edge_slopes, slope = self.direct if len(y) else _KERNELS
+        of_terms = _mix(g, self.down_back)
+        of_density = slope(kept.density, self.coefficients, of_terms, atoms.species, *self.terms)
+        sums = _mix(of_density, self.density_back)
         gx, gy, gw = edge_slopes(kept.sent, y, kept.w, sums, sender, receiver, *self.coupling)
         if self.first is None:
-            gx = _mix(gx, self.up.mT)
-            matrices = self.of_elements.mT
-            gx[:, : self.common] += self._by_element(g[:, : self.common], species, matrices)
+            gx = _mix(gx, self.up_back)
+            gx[:, : self.common] += atoms.multiply(g[:, : self.common], self.elements_back)
         return gx, gy, gw
 
 
@@ -139,5 +164,7 @@ def _mix(
     matrices: Tensor,  # (m, c, c')
 ) -> Tensor:  # (n, m, c')
     out = x.new_empty(len(x), len(matrices), matrices.shape[2])
+    if out.numel() <= _SMALL:
+        return out.copy_(torch.bmm(x.transpose(0, 1), matrices).transpose(0, 1))
     torch.bmm(x.transpose(0, 1), matrices, out=out.transpose(0, 1))
     return out

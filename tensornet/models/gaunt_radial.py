@@ -64,25 +64,24 @@ class PairWeights:
 
     def __call__(
         self,
-        s: Tensor,  # (e,) species of the senders
-        r: Tensor,  # (e,) and of the receivers
+        pair: Tensor,  # (e,) species of the sender, times their number, and of the receiver
         distances: Tensor,  # (e,) as the networks see them
     ) -> Weights:
         """Find the weights of every edge."""
         if self.tables and len(distances) and float(distances.min()) > self.start:
-            ends = (s, r) if self.model.pair_species else (torch.zeros_like(s),) * 2
-            rows = self._rows[ends]
-            if int(rows.min()) < 0 and self._extend(torch.stack(ends)):
-                rows = self._rows[ends]
+            at = pair if self.model.pair_species else torch.zeros_like(pair)
+            rows = self._rows.take(at)
+            if int(rows.min()) < 0 and self._extend(at):
+                rows = self._rows.take(at)
             if self.tables:
                 step = (self.model.cutoff - self.start) / self._n
                 x = (distances - self.start) / step
                 return _FromTables(self._tables, self.shapes, x, rows, 3 * (self._n + 1), step)
-        return _FromNetworks(self, s, r, distances)
+        return _FromNetworks(self, pair, distances)
 
-    def _extend(self, ends: Tensor) -> bool:
+    def _extend(self, at: Tensor) -> bool:
         """Make the tables that are missing; false if there shall be none."""
-        pairs = [tuple(pair) for pair in torch.unique(ends, dim=1).T.tolist()]
+        pairs = [divmod(pair, self._n_species) for pair in torch.unique(at).tolist()]
         wanted = {**self.certificates, **dict.fromkeys(pairs)}
         size = sum(shape.numel() for shape in self.shapes) * self.model.dtype.itemsize
         for n in _INTERVALS:
@@ -177,12 +176,13 @@ class _FromTables(Weights):
 
 
 class _FromNetworks(Weights):
-    def __init__(self, made_by: PairWeights, s: Tensor, r: Tensor, distances: Tensor) -> None:
+    def __init__(self, made_by: PairWeights, pair: Tensor, distances: Tensor) -> None:
         model = made_by.model
         self.distances = distances.detach().requires_grad_()
         with torch.enable_grad():
             radial = made_by._features(self.distances)
             if model.pair_species:
+                s, r = pair // len(model.elements), pair % len(model.elements)
                 radial = torch.cat([radial, model.one_hot[s], model.one_hot[r]], 1)
             self.found: list[Tensor] = [net(radial)[0] for net in made_by.nets]
 
