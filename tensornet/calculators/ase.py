@@ -157,7 +157,10 @@ class PotentialCalculator(Calculator):
                 output["stresses"] = _voigt(output["virials"] / volume)
             names += ["stress", "stresses"]
         results: dict[str, Any] = {
-            name: np.mean([output[name] for output in outputs], axis=0) for name in names
+            name: np.mean([output[name] for output in outputs], axis=0)
+            if len(outputs) > 1
+            else outputs[0][name]
+            for name in names
         }
         if len(outputs) == 1:
             known = {"energy_std", "energies_std"}.intersection(outputs[0])

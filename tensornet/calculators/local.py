@@ -77,7 +77,8 @@ def share(
     keep = ~(vectors.norm(dim=-1) >= model.cutoff)  # what is no number shall be noticed
     inside, found = vectors[keep].detach().to(model.dtype), None
     if model.inference is not None:
-        energies, _, found = model.inference(species, edge_index[:, keep], inside, own)
+        inferred = model.inference(species, edge_index[:, keep], inside, own)
+        energies, found = inferred.energies, inferred.gradients
     else:
         with torch.enable_grad():
             inside.requires_grad_()

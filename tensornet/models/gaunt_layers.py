@@ -21,6 +21,7 @@ from tensornet.models.gaunt import ManyBody
 from tensornet.so3 import dim
 
 _KERNELS = (edge_convolution, symmetric_polynomial, edge_slopes, polynomial_slope)
+_FEW = 500_000  # numbers of matrices that are copied for each atom
 _SMALL = 100_000  # numbers that are copied faster than multiplied one matrix after the other
 
 
@@ -44,6 +45,8 @@ class Composition:
         """Multiply the features of each atom by the matrix of its element."""
         if len(self.rows) == 1:
             return x @ matrices[self.rows[0][0]]
+        if len(x) * matrices[0].numel() <= _FEW:
+            return torch.bmm(x, matrices.index_select(0, self.species))
         out = x.new_empty(*x.shape[:2], matrices.shape[2])
         for s, rows in self.rows:
             out.index_copy_(0, rows, x.index_select(0, rows) @ matrices[s])

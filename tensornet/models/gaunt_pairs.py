@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from tensornet.kernels.pairs.cpu import collect, measure
+from tensornet.kernels.pairs.cpu import collect, measure, receive
 from tensornet.layers import ZBL
 from tensornet.layers.energy import COULOMB
 from tensornet.layers.radial import FLAT
@@ -74,6 +74,17 @@ class PairTerms:
         bound = shift * torch.expm1(-2 * neighbours)
         energies += repulsion - bound
         return 2 * (shift + bound)
+
+    def receive(
+        self,
+        gradients: Tensor,  # (e, 3)
+        vectors: Tensor,  # (e, 3)
+        edges: Edges,
+    ) -> tuple[Tensor, Tensor]:  # (n, 3), (n, 3, 3)
+        """Sum gradients up to forces and virials of the atoms."""
+        given = vectors, gradients, edges.sender, edges.receiver
+        forces, virials = receive(*(x.numpy() for x in given), edges.sums.shape[1])
+        return torch.from_numpy(forces), torch.from_numpy(virials)
 
     def collect(
         self,

@@ -28,11 +28,15 @@ class Inferred(NamedTuple):
         energies: Interaction energies, (n,), eV.
         last_layer: What they are linear in, (n, d).
         gradients: Derivatives of their sum by the edge vectors, (e, 3), eV/Å.
+        forces: On the atoms, (n, 3), eV/Å.
+        virials: Half of each edge's at either atom, (n, 3, 3), eV.
     """
 
     energies: Tensor
     last_layer: Tensor
     gradients: Tensor
+    forces: Tensor
+    virials: Tensor
 
 
 class Potential(nn.Module):
@@ -167,12 +171,13 @@ class Potential(nn.Module):
             if not bool(keep.all()):
                 edge_index, vectors = edge_index[:, keep], vectors[keep]
             vectors = vectors.to(self.dtype)
-            head = slopes = None
+            head = slopes = inferred = None
             said: dict[str, Tensor] = {}
             if self.inference is not None and not self.training:
                 vectors = vectors.detach()
-                interaction, last, slopes = self.inference(species, edge_index, vectors)
-                said = self._more(last, batch, n_structures)
+                inferred = self.inference(species, edge_index, vectors)
+                interaction, slopes = inferred.energies, inferred.gradients
+                said = self._more(inferred.last_layer, batch, n_structures)
             else:
                 if not vectors.requires_grad:
                     vectors.requires_grad_(forces and self.conservative)
@@ -195,7 +200,8 @@ class Potential(nn.Module):
             elif forces:
                 if slopes is None:
                     slopes = _gradient(interaction.sum(), vectors, create_graph=self.training)
-                output |= self._derivatives(graph, batch, slopes, edge_index, vectors)
+                at_atoms = inferred and (inferred.forces, inferred.virials)
+                output |= self._derivatives(graph, batch, slopes, edge_index, vectors, at_atoms)
         if not self.training:
             output = {name: value.detach() for name, value in output.items()}
         return output
@@ -222,31 +228,40 @@ class Potential(nn.Module):
         return species
 
     def _derivatives(
-        self, graph: Data, batch: Tensor, g: Tensor, edge_index: Tensor, vectors: Tensor
+        self,
+        graph: Data,
+        batch: Tensor,
+        g: Tensor,
+        edge_index: Tensor,
+        vectors: Tensor,
+        at_atoms: tuple[Tensor, Tensor] | None,
     ) -> dict[str, Tensor]:
         """Forces and virials from the derivative g with respect to the edge vectors.
+
+        Those of the atoms may be known.
 
         With v = x_s + shift - x_r: dE/dx_s gets +g, dE/dx_r gets -g, and under x -> x(1 + strain)
         every v moves by v strain, so dE/dstrain = sum over edges of v ⊗ g.
         """
         n, s = graph.z.shape[0], int(graph.cell.shape[0])
-        sender, receiver = edge_index
-        forces = g.new_zeros(n, 3).index_add(0, receiver, g).index_add(0, sender, -g)
-        edge_virials = vectors[:, :, None] * g[:, None, :]
-        edge_virials = (edge_virials + edge_virials.mT) / 2
-        virial = _sum(edge_virials, batch[receiver], s)
-        periodic = graph.pbc.all(-1)
+        if at_atoms is not None:
+            forces, virials = at_atoms
+            output = {"forces": forces, "virial": _sum(virials, batch, s), "virials": virials}
+        else:
+            sender, receiver = edge_index
+            forces = g.new_zeros(n, 3).index_add(0, receiver, g).index_add(0, sender, -g)
+            edge_virials = vectors[:, :, None] * g[:, None, :]
+            edge_virials = (edge_virials + edge_virials.mT) / 2
+            output = {"forces": forces, "virial": _sum(edge_virials, batch[receiver], s)}
+            if not self.training:
+                half = edge_virials.detach() / 2
+                virials = half.new_zeros(n, 3, 3).index_add(0, receiver, half)
+                output["virials"] = virials.index_add(0, sender, half)
+        virial, periodic = output["virial"], graph.pbc.all(-1)
+        if virial.device.type == "cpu" and not bool(periodic.any()):
+            return output | {"stress": torch.full_like(virial, torch.nan)}
         volume = torch.where(periodic, torch.linalg.det(graph.cell).abs(), torch.nan)
-        output = {
-            "forces": forces,
-            "virial": virial,
-            "stress": virial / volume.to(virial.dtype)[:, None, None],
-        }
-        if not self.training:
-            half = edge_virials.detach() / 2
-            virials = half.new_zeros(n, 3, 3)
-            output["virials"] = virials.index_add(0, receiver, half).index_add(0, sender, half)
-        return output
+        return output | {"stress": virial / volume.to(virial.dtype)[:, None, None]}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.inference = None  # it was made for the numbers as they were

@@ -97,6 +97,20 @@ def _collect(  # type: ignore[no-untyped-def]
             out[e, k] += along * vectors[e, k]
 
 
+@_bridge.jit
+def _receive(vectors, g, sender, receiver, forces, virials):  # type: ignore[no-untyped-def]
+    """Sum up at the atoms."""
+    for e in range(len(sender)):
+        s, r = sender[e], receiver[e]
+        for a in range(3):
+            forces[r, a] += g[e, a]
+            forces[s, a] -= g[e, a]
+            for b in range(3):
+                quarter = (vectors[e, a] * g[e, b] + vectors[e, b] * g[e, a]) / 4
+                virials[r, a, b] += quarter
+                virials[s, a, b] += quarter
+
+
 Array = np.ndarray[Any, Any]
 _GRAIN = 10_000  # edges worth a thread
 
@@ -140,6 +154,27 @@ def measure(
             f"`measure(sender=..., receiver=...)` must be from 0 to {len(species) - 1}. Got others."
         )
     return of_edges, pair, of_atoms
+
+
+def receive(
+    vectors: Array,  # (e, 3)
+    g: Array,  # (e, 3)
+    sender: Array,  # (e,)
+    receiver: Array,  # (e,)
+    n: int,
+) -> tuple[Array, Array]:  # (n, 3), (n, 3, 3)
+    """Give forces and virials of the atoms.
+
+    Args:
+        vectors: As in `measure`, which has checked the atoms.
+        g: Derivatives of the energy in the vectors.
+        sender: As in `measure`.
+        receiver: As there.
+        n: Number of atoms.
+    """
+    forces, virials = np.zeros((n, 3), g.dtype), np.zeros((n, 3, 3), g.dtype)
+    _receive(vectors, g, sender, receiver, forces, virials)
+    return forces, virials
 
 
 def collect(
