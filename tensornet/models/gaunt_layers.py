@@ -5,12 +5,14 @@ What a layer computes stands in `LayerReverse.forward`, and in `LayerReverse.bac
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tensornet.kernels import (
+    Kernel,
     edge_convolution,
     edge_slopes,
     polynomial_slope,
@@ -20,7 +22,9 @@ from tensornet.layers import DensityPowers, EquivariantLinear, ScalarReadout, Sy
 from tensornet.models.gaunt import ManyBody
 from tensornet.so3 import dim
 
-_KERNELS = (edge_convolution, symmetric_polynomial, edge_slopes, polynomial_slope)
+_KERNELS: tuple[Kernel[..., Any], ...] = (
+    edge_convolution, symmetric_polynomial, edge_slopes, polynomial_slope
+)  # fmt: skip
 _FEW = 500_000  # numbers of matrices that are copied for each atom
 _SMALL = 100_000  # numbers that are copied faster than multiplied one matrix after the other
 
@@ -112,7 +116,9 @@ class LayerReverse:
         self.coefficients = coefficients.detach().contiguous()
         self.terms = terms.monomials, terms.at_k
         dtype = self.down.dtype
-        self.direct = tuple(kernel.implementation("cpu", dtype) for kernel in _KERNELS)
+        self._direct: tuple[Callable[..., Any], ...] = tuple(
+            kernel.implementation("cpu", dtype) for kernel in _KERNELS
+        )
         self.first: tuple[Tensor, Tensor] | None = None
         if x is not None:
             self.first = _mix(x, self.up), self.keep(x, Composition(torch.arange(len(x))))
@@ -123,12 +129,16 @@ class LayerReverse:
         more = self.n_out - self.common
         return nn.functional.pad(kept, (0, 0, 0, more)) if more else kept
 
+    def _kernels(self, y: Tensor) -> tuple[Callable[..., Any], ...]:
+        """Without checks, which take longer than small molecules, but where nothing is to do."""
+        return self._direct if len(y) else _KERNELS
+
     def forward(
         self, x: Tensor | None, atoms: Composition, y: Tensor, w: Tensor, sender: Tensor,
         receiver: Tensor,
     ) -> Kept:  # fmt: skip
         """Give the features of the next layer; without features, they are those of elements."""
-        convolution, polynomial, *_ = self.direct if len(y) else _KERNELS
+        convolution, polynomial, _, _ = self._kernels(y)
         species = atoms.species
         if x is None:
             assert self.first is not None
@@ -146,11 +156,11 @@ class LayerReverse:
         receiver: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # (n, i, c), (e, j), (e, p, c)  # fmt: skip
         """Derivatives in the features, if there were any, in the harmonics and the weights."""
-        *_, edge_slopes, slope = self.direct if len(y) else _KERNELS
+        _, _, slopes, slope = self._kernels(y)
         of_terms = _mix(g, self.down_back)
         of_density = slope(kept.density, self.coefficients, of_terms, atoms.species, *self.terms)
         sums = _mix(of_density, self.density_back)
-        gx, gy, gw = edge_slopes(kept.sent, y, kept.w, sums, sender, receiver, *self.coupling)
+        gx, gy, gw = slopes(kept.sent, y, kept.w, sums, sender, receiver, *self.coupling)
         if self.first is None:
             gx = _mix(gx, self.up_back)
             gx[:, : self.common] += atoms.multiply(g[:, : self.common], self.elements_back)

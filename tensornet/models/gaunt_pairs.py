@@ -82,8 +82,9 @@ class PairTerms:
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:  # (n, 3), (n, 3, 3)
         """Sum gradients up to forces and virials of the atoms."""
-        given = vectors, gradients, edges.sender, edges.receiver
-        forces, virials = receive(*(x.numpy() for x in given), edges.sums.shape[1])
+        sender, receiver = edges.sender.numpy(), edges.receiver.numpy()
+        n = edges.sums.shape[1]
+        forces, virials = receive(vectors.numpy(), gradients.numpy(), sender, receiver, n)
         return torch.from_numpy(forces), torch.from_numpy(virials)
 
     def collect(
@@ -107,5 +108,7 @@ class PairTerms:
             of_harmonics: Derivatives in harmonics times envelopes.
             angular: The harmonics.
         """
-        given = vectors, edges.receiver, edges.numbers, of_atoms, of_level, of_harmonics, angular
-        collect(*(x.contiguous().numpy() for x in given), gradients.numpy())
+        collect(
+            vectors.numpy(), edges.receiver.numpy(), edges.numbers.numpy(), of_atoms.numpy(),
+            of_level.numpy(), of_harmonics.numpy(), angular.numpy(), gradients.numpy(),
+        )  # fmt: skip
