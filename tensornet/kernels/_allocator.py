@@ -11,7 +11,8 @@ def tune_allocator() -> bool:
     By default every large tensor is made of fresh pages, which the system has to clear: an
     operation on 64 MB may spend most of its time there. Kept memory is reused at once; in return
     the process stays as large as it ever was. It acts on the whole process, also on other
-    libraries, and cannot be undone, so nothing here calls it by itself. Call it early.
+    libraries, and cannot be undone, so the library never calls it by itself. Call it early. (The
+    command line does, whose process is its own.)
 
     Returns:
         Whether the allocator took it: false where it is not glibc's.
