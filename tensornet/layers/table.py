@@ -132,6 +132,7 @@ def tabulate(
     start: float,
     cutoff: float,
     n: int,
+    held_out: int = _HELD_OUT,
 ) -> tuple[Tensor, TableCertificate]:  # (3 (n + 1), q)
     """Make a table of n intervals, and say how good it is.
 
@@ -140,6 +141,7 @@ def tabulate(
         start: Where the table begins.
         cutoff: Where it ends.
         n: Number of intervals.
+        held_out: Points per interval at which it is checked.
 
     Returns:
         The table, as `tensornet.kernels.spline` takes it, and its certificate.
@@ -149,7 +151,7 @@ def tabulate(
     knots[-1] = cutoff
     rows = [y * step**k for k, y in enumerate(jet(knots))]
     table = torch.stack(rows, 1).flatten(0, 1)
-    part = (torch.arange(_HELD_OUT, dtype=torch.float64) + 0.5) / _HELD_OUT
+    part = (torch.arange(held_out, dtype=torch.float64) + 0.5) / held_out
     x = (torch.arange(n, dtype=torch.float64)[:, None] + part).flatten()
     errors = []
     for k, want in enumerate(jet(start + step * x)):

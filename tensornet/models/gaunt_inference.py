@@ -196,7 +196,8 @@ def infer(model: Potential, *, tables: bool = True) -> bool:
     """
     if type(model) is not Gaunt or model.device.type != "cpu" or model.training:
         return False
-    why = _unknown(model) or ("" if _agrees(model) else "other numbers than autograd gives")
+    with torch.inference_mode(False):
+        why = _unknown(model) or ("" if _agrees(model) else "other numbers than autograd gives")
     if why:
         log.warning("a gaunt model is evaluated by autograd, which is slow: %s", why)
         return False
@@ -208,8 +209,12 @@ def _unknown(model: Gaunt) -> str:
     """What there is in a model that is not written out here, if anything."""
     settings = sorted({*model.config} - _SETTINGS)
     modules = sorted({type(m).__name__ for m in model.modules() if type(m) not in _MODULES})
-    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    return ", ".join([*settings, *modules, *(["hooks"] if hooks else [])])
+    more = {
+        "hooks": any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()),
+        str(model.dtype): model.dtype not in _AGREE,
+        "tensors of inference mode": any(x.is_inference() for x in model.state_dict().values()),
+    }
+    return ", ".join([*settings, *modules, *(what for what, there in more.items() if there)])
 
 
 def _agrees(model: Gaunt) -> bool:

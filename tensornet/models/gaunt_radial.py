@@ -21,7 +21,7 @@ TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-10}  # of values, over the l
 _OF_SLOPES = 30.0  # times that
 _START = 0.1  # of the cutoff: closer pairs take the networks
 _INTERVALS = (64, 128, 256, 512, 1024)
-_MOST = 2**28  # bytes
+_MOST = 2**29  # bytes
 
 
 class Weights(ABC):
@@ -100,7 +100,8 @@ class PairWeights:
         """Tables of some pairs; none if one is not good enough."""
         made, tolerance = {}, TOLERANCE[self.model.dtype]
         for pair in pairs:
-            table, found = tabulate(partial(self._jet, pair), self.start, self.model.cutoff, n)
+            jet, held_out = partial(self._jet, pair), 3
+            table, found = tabulate(jet, self.start, self.model.cutoff, n, held_out)
             if not (found.value <= tolerance and found.slope <= _OF_SLOPES * tolerance):
                 return None
             made[pair] = table.to(self.model.dtype), found
