@@ -11,6 +11,8 @@ from tensornet.pde.grid import Grid as Grid
 from tensornet.pde.heat import ThetaStep as ThetaStep
 from tensornet.pde.heat import heat as heat
 from tensornet.pde.heat import theta_step as theta_step
+from tensornet.pde.multigrid import Multigrid as Multigrid
+from tensornet.pde.multigrid import multigrid as multigrid
 from tensornet.pde.operator import LinearOperator as LinearOperator
 from tensornet.pde.operator import StencilOperator as StencilOperator
 from tensornet.pde.poisson import poisson as poisson

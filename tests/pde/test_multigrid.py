@@ -1,0 +1,181 @@
+"""Multigrid against dense matrices, its laws, and its numbers of iterations."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse.linalg import cg
+from torch import Tensor
+from torch.testing import assert_close
+
+from tensornet.linalg import pcg
+from tensornet.pde import (
+    Domain,
+    Grid,
+    Problem,
+    advection_diffusion,
+    dirichlet,
+    multigrid,
+    poisson,
+    theta_step,
+)
+
+OPEN_TOP: Any = ("neumann", "neumann", ("neumann", "dirichlet"))
+
+
+def noise(*shape: int, seed: int = 7) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def sphere(n: int, boundary: Any = OPEN_TOP, **options: Any) -> Problem:
+    grid = Grid((n, n, n), spacing=1 / n)
+    x, y, z = grid.centers()
+    mask = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.5) ** 2 > 0.15**2
+    return poisson(grid, mask=mask, boundary=boundary, source=noise(n, n, n), **options)
+
+
+def pool(n: int) -> Problem:
+    grid = Grid((n, n, n), spacing=1 / n)
+    x, y, z = grid.centers()
+    water = z < 0.55 + 0.08 * torch.sin(6 * x) * torch.cos(5 * y)
+    solid = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.25) ** 2 < 0.15**2
+    domain = Domain(grid, mask=water & ~solid, air=~water & ~solid, boundary="neumann")
+    return poisson(domain, source=noise(n, n, n))
+
+
+def small(case: str) -> Problem:
+    """One of many shapes and boundaries, small enough for dense matrices."""
+    if case == "line":
+        return poisson(Grid(200, spacing=0.1), source=1.0)
+    if case == "odd rings":
+        return poisson(Grid((13, 17), spacing=0.1), boundary="periodic", project=True)
+    if case == "even rings":
+        return poisson(Grid((12, 20), spacing=0.1), boundary="periodic", project=True)
+    if case == "flat cells":
+        return poisson(Grid((9, 6, 7), spacing=(0.1, 0.5, 0.12)), boundary=dirichlet(at="center"))
+    if case == "two parts":
+        mask = torch.ones(16, 12, dtype=torch.bool)
+        mask[8] = False
+        return poisson(Grid((16, 12), spacing=1.0), mask=mask, boundary="neumann", project=True)
+    if case == "coefficient":
+        k = 1 + 5 * torch.rand(15, 14, generator=torch.Generator().manual_seed(2)).double()
+        return poisson(Grid((15, 14), spacing=0.1), coefficient=k)
+    return sphere(8)
+
+
+CASES = ("line", "odd rings", "even rings", "flat cells", "two parts", "coefficient", "sphere")
+
+
+@pytest.mark.parametrize("smoothing", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_symmetric_positive_definite(case: str, smoothing: int) -> None:
+    A = small(case).operator
+    M = multigrid(A, smoothing=smoothing)
+    assert len(M.shapes) > 1
+    matrix = M.to_dense()
+    assert_close(matrix, matrix.mT, rtol=0, atol=1e-12 * float(matrix.abs().max()))
+    basis = torch.linalg.svd(A.nullspace)[2][len(A.nullspace) :] if len(A.nullspace) else None
+    inside = matrix if basis is None else basis @ matrix @ basis.mT
+    assert float(torch.linalg.eigvalsh(inside)[0]) > 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_close_to_the_inverse(case: str) -> None:
+    A = small(case).operator
+    matrix, M = A.to_dense(), multigrid(A).to_dense()
+    values = torch.linalg.eigvals(M @ matrix).real.sort().values[len(A.nullspace) :]
+    assert float(values[0]) > 0.5
+    assert float(values[-1]) < 1.5
+
+
+def test_small_grids_are_solved() -> None:
+    A = poisson(Grid((5, 4, 6), spacing=0.2), boundary=OPEN_TOP).operator
+    assert_close(multigrid(A)(A(noise(3, 120))), noise(3, 120), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", ["sphere", "pool", "closed", "rings"])
+def test_iterations_do_not_grow(case: str) -> None:
+    counts = []
+    for n in (8, 16, 32):
+        if case == "pool":
+            p = pool(n)
+        elif case == "sphere":
+            p = sphere(n)
+        else:
+            boundary = "neumann" if case == "closed" else "periodic"
+            p = sphere(n, boundary, project=True)
+        found = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-6)
+        assert found.converged
+        counts.append(found.n_iterations)
+    assert max(counts) <= 8
+    assert counts[-1] <= 1.5 * counts[0]
+
+
+def test_plain_gradients_need_more() -> None:
+    p = sphere(16)
+    assert pcg(p.operator, p.rhs, M=lambda r: r, rtol=1e-6).n_iterations > 60
+
+
+def test_heat_step() -> None:
+    p = sphere(16)
+    implicit = theta_step(p, 1e-3).implicit
+    M = multigrid(implicit)
+    found = pcg(implicit, p.rhs, M=M, rtol=1e-8)
+    assert found.converged
+    assert found.n_iterations <= 8
+
+
+def test_scipy_and_batches() -> None:
+    p = sphere(16)
+    M = multigrid(p.operator)
+    rows = noise(3, p.operator.shape[0])
+    assert_close(M(rows), torch.stack([M(row) for row in rows]), rtol=0, atol=0)
+    assert_close(M(rows[None]), M(rows)[None], rtol=0, atol=0)
+    steps: list[int] = []
+    x, info = cg(
+        p.operator.to_scipy_sparse(), p.rhs.numpy(), rtol=1e-8, M=M.to_scipy(),
+        callback=lambda _: steps.append(1),
+    )  # fmt: skip
+    assert info == 0
+    assert len(steps) <= 10
+    b = p.rhs.numpy()
+    assert np.linalg.norm(b - p.operator(torch.from_numpy(x)).numpy()) < 2e-8 * np.linalg.norm(b)
+
+
+def test_single_precision() -> None:
+    p = sphere(16)
+    double, single = multigrid(p.operator), multigrid(p.operator, precision=torch.float32)
+    scale = float(double(p.rhs).abs().max())
+    gap = float((double(p.rhs) - single(p.rhs)).abs().max())
+    assert 0 < gap < 1e-5 * scale
+    found = pcg(p.operator, p.rhs, M=single, rtol=1e-9)
+    assert found.converged
+    assert found.n_iterations <= 12
+    A = p.operator.to(torch.float32)
+    assert_close(multigrid(A)(p.rhs.float()).double(), single(p.rhs), rtol=1e-4, atol=1e-6 * scale)
+
+
+def test_derivative_is_the_map_itself() -> None:
+    p = sphere(8)
+    M = multigrid(p.operator)
+    x = p.rhs.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(M(x) @ noise(len(x)), x)
+    assert_close(gradient, M(noise(len(x))), rtol=0, atol=0)
+
+
+def test_refusals() -> None:
+    A = sphere(8).operator
+    with pytest.raises(TypeError, match="operator of `pde`"):
+        multigrid(A.to_scipy_sparse())
+    with pytest.raises(TypeError, match="float32 or float64"):
+        multigrid(A, precision=torch.float16)
+    with pytest.raises(ValueError, match="smoothing"):
+        multigrid(A, smoothing=0)
+    with pytest.raises(ValueError, match="weights and ties"):
+        multigrid(A.shifted(-1.0))
+    flow = advection_diffusion(Grid((8, 8), spacing=0.1), velocity=(1.0, 0.0))
+    with pytest.raises(ValueError, match="symmetric"):
+        multigrid(flow.operator)
+    with pytest.raises(ValueError, match="shape"):
+        multigrid(A)(torch.ones(3, dtype=torch.float64))
