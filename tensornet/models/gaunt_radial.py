@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-10}  # of values, over the largest value
 _OF_SLOPES = 30.0  # times that
 _START = 0.1  # of the cutoff: closer pairs take the networks
-_INTERVALS = (64, 128, 256, 512, 1024)
+_INTERVALS = (64, 128, 256, 512, 1024, 2048)
 _MOST = 2**29  # bytes
 
 
