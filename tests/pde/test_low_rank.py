@@ -1,0 +1,131 @@
+"""Kronecker inverses of boxes against dense matrices, and solutions of low rank."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from tensornet.formats import CP
+from tensornet.linalg import pcg
+from tensornet.pde import (
+    Domain,
+    Grid,
+    box_preconditioner,
+    dirichlet,
+    exponential_sum_inverse,
+    poisson,
+    solve_low_rank,
+)
+from tensornet.pde.low_rank import reciprocal
+
+NODE = dirichlet(at="center")
+SIDES: dict[str, Any] = {
+    "dirichlet": "dirichlet",
+    "neumann": "neumann",
+    "periodic": "periodic",
+    "nodes": NODE,
+    "mixed": (("dirichlet", "neumann"), ("neumann", "dirichlet"), (NODE, "neumann")),
+    "open top": ("neumann", "periodic", ("neumann", "dirichlet")),
+}
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.5])
+@pytest.mark.parametrize("sides", SIDES)
+def test_against_dense_matrices(sides: str, shift: float) -> None:
+    grid = Grid((5, 6, 4), spacing=(0.2, 0.1, 0.3))
+    A = poisson(grid, boundary=SIDES[sides], coefficient=1.7, project=True).operator.shifted(shift)
+    inverse = exponential_sum_inverse(
+        grid, boundary=SIDES[sides], coefficient=1.7, shift=shift, tolerance=1e-9
+    )
+    want = torch.linalg.pinv(A.to_dense(), hermitian=True, rtol=1e-12)
+    scale = float(want.abs().max())
+    assert_close(inverse.to_dense(), want, rtol=0, atol=2e-9 * scale)
+
+    rhs = CP((noise(5, 2), noise(6, 2), noise(4, 2)), noise(2))
+    u = solve_low_rank(inverse, rhs)
+    reached = A.project(rhs.to_dense().flatten()) if inverse.singular else rhs.to_dense().flatten()
+    assert_close(u.to_dense().flatten(), want @ reached, rtol=0, atol=2e-8 * scale)
+    left = torch.linalg.vector_norm(A(u.to_dense().flatten()) - reached)
+    relative = float(left / torch.linalg.vector_norm(reached))
+    assert relative < 1e-9
+    assert inverse.residual(u, rhs) == pytest.approx(relative, rel=1e-3, abs=1e-13)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_fewer_axes(dim: int) -> None:
+    grid = Grid((12, 9)[:dim], spacing=0.1)
+    A = poisson(grid).operator
+    inverse = exponential_sum_inverse(grid, tolerance=1e-10)
+    assert_close(inverse(A(noise(3, A.shape[0]))), noise(3, A.shape[0]), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-6, 1e-9, 1e-12])
+@pytest.mark.parametrize("ratio", [1.0, 3.0, 1e3, 1e6])
+def test_reciprocal(ratio: float, tolerance: float) -> None:
+    found = reciprocal(ratio, tolerance)
+    x = torch.logspace(0, torch.tensor(ratio).log10().item(), 5003, dtype=torch.float64)
+    t, w = torch.from_numpy(found.exponents), torch.from_numpy(found.weights)
+    error = float((x * (torch.exp(-x[:, None] * t) @ w) - 1).abs().max())
+    assert error <= 1.02 * tolerance + 1e-14
+    assert bool((w > 0).all())
+    assert len(w) <= 60
+
+
+def test_large_box() -> None:
+    n = 1024
+    inverse = exponential_sum_inverse(Grid((n, n, n), spacing=1 / n), tolerance=5e-8)
+    assert inverse.rank <= 40
+    rhs = CP((noise(n, 1), noise(n, 1) + 1, noise(n, 1)))
+    u = solve_low_rank(inverse, rhs)
+    assert 1e-10 < inverse.residual(u, rhs) < 1e-7
+    off = CP((1.001 * u.factors[0], *u.factors[1:]), u.weights)
+    assert inverse.residual(off, rhs) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_preconditioner() -> None:
+    n = 16
+    grid = Grid((n, n, n), spacing=1 / n)
+    x, y, z = grid.centers()
+    mask = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.5) ** 2 > 0.15**2
+    domain = Domain(grid, mask=mask, boundary=("neumann", "neumann", ("neumann", "dirichlet")))
+    p = poisson(domain, source=noise(n, n, n))
+    steps = [
+        pcg(p.operator, p.rhs, M=M, rtol=1e-6).n_iterations
+        for M in (box_preconditioner(p.operator), exponential_sum_inverse(domain, tolerance=1e-2))
+    ]
+    assert steps[0] <= 10
+    assert abs(steps[0] - steps[1]) <= 1
+
+
+def test_refusals() -> None:
+    grid = Grid((5, 6), spacing=0.1)
+    inverse = exponential_sum_inverse(grid)
+    for options in ({"tolerance": 0.0}, {"coefficient": -1.0}, {"shift": float("nan")}):
+        with pytest.raises(ValueError, match="exponential_sum_inverse"):
+            exponential_sum_inverse(grid, **options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="grid or domain"):
+        exponential_sum_inverse((5, 6))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="coefficient"):
+        exponential_sum_inverse(grid, coefficient=torch.ones(5, 6))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="4096"):
+        exponential_sum_inverse(Grid(5000, spacing=0.1), boundary="periodic")
+    with pytest.raises(TypeError, match="CP value"):
+        solve_low_rank(inverse, torch.ones(5, 6))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="exponential_sum_inverse"):
+        solve_low_rank(None, CP((noise(5, 1), noise(6, 1))))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="shape"):
+        solve_low_rank(inverse, CP((noise(6, 1), noise(6, 1))))
+    with pytest.raises(TypeError, match="float64"):
+        solve_low_rank(inverse, CP((noise(5, 1).float(), noise(6, 1).float())))
+    with pytest.raises(ValueError, match="finite"):
+        solve_low_rank(inverse, CP((noise(5, 1) / 0, noise(6, 1))))
+    mask = torch.ones(5, 6, dtype=torch.bool)
+    mask[2, 2] = False
+    with pytest.raises(ValueError, match="without a mask"):
+        solve_low_rank(exponential_sum_inverse(grid, mask=mask), CP((noise(5, 1), noise(6, 1))))
