@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tensornet.kernels.spline.cpu import slopes_of_tables, values_of_tables
 from tensornet.layers import RadialMLP, TableCertificate, polynomial_envelope
+from tensornet.layers.radial import FLAT
 from tensornet.layers.table import derivatives, tabulate
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-10}  # of values, over the largest value
 _OF_SLOPES = 30.0  # times that
-_START = 0.1  # of the cutoff: closer pairs take the networks
+_START = 0.1  # of the cutoff, where no contact is known: closer pairs take the networks
 _INTERVALS = (64, 128, 256, 512, 1024, 2048)
 _MOST = 2**29  # bytes
+_ROUNDING = 1e-6  # of the cutoff: so far below its lowest a levelled distance may come
 
 
 class Weights(ABC):
@@ -40,8 +42,9 @@ class PairWeights:
     """Makes the radial weights of all layers, where possible from tables of pairs of species.
 
     A table is made in float64 when a pair of species first occurs, with as many knots as keep its
-    error below the tolerance at points between them. Where tables would take too much memory or
-    too many knots, or atoms come closer than tables reach, the networks are evaluated.
+    error below the tolerance at points between them. It begins where distances level out, since
+    networks see none below; further in, trained networks are steep. Where tables would take too
+    much memory or too many knots, or atoms come closer than they reach, the networks are evaluated.
 
     Args:
         model: The model, in evaluation mode.
@@ -55,7 +58,7 @@ class PairWeights:
         self.model, self.tables = model, tables
         self.nets = [cast(RadialMLP, layer.radial) for layer in model.layers]
         self.shapes = [net.last[0].shape[1:] for net in self.nets]
-        self.start = _START * model.cutoff
+        self.starts = _starts(model)
         self.certificates: dict[tuple[int, int], TableCertificate] = {}
         self._n = _INTERVALS[0]
         self._n_species = len(model.elements) if model.pair_species else 1
@@ -68,15 +71,18 @@ class PairWeights:
         distances: Tensor,  # (e,) as the networks see them
     ) -> Weights:
         """Find the weights of every edge."""
-        if self.tables and len(distances) and float(distances.min()) > self.start:
+        if self.tables and len(distances):
             at = pair if self.model.pair_species else torch.zeros_like(pair)
-            rows = self._rows.take(at)
-            if int(rows.min()) < 0 and self._extend(at):
+            start = self.starts.take(at)
+            inside = distances - start
+            if float(inside.min()) > -_ROUNDING * self.model.cutoff:
                 rows = self._rows.take(at)
-            if self.tables:
-                step = (self.model.cutoff - self.start) / self._n
-                x = (distances - self.start) / step
-                return _FromTables(self._tables, self.shapes, x, rows, 3 * (self._n + 1), step)
+                if int(rows.min()) < 0 and self._extend(at):
+                    rows = self._rows.take(at)
+                if self.tables:
+                    step = (self.model.cutoff - start) / self._n
+                    x = inside.clamp_(min=0) / step
+                    return _FromTables(self._tables, self.shapes, x, rows, 3 * (self._n + 1), step)
         return _FromNetworks(self, pair, distances)
 
     def _extend(self, at: Tensor) -> bool:
@@ -84,28 +90,31 @@ class PairWeights:
         pairs = [divmod(pair, self._n_species) for pair in torch.unique(at).tolist()]
         wanted = {**self.certificates, **dict.fromkeys(pairs)}
         size = sum(shape.numel() for shape in self.shapes) * self.model.dtype.itemsize
+        least = float(self._n)
         for n in _INTERVALS:
-            if n >= self._n and 3 * (n + 1) * size * len(wanted) <= _MOST:
+            if n >= least and 3 * (n + 1) * size * len(wanted) <= _MOST:
                 known = self.certificates if n == self._n else {}
-                made = self._make(n, [pair for pair in wanted if pair not in known])
+                made, excess = self._make(n, [pair for pair in wanted if pair not in known])
                 if made is not None:
                     self._join(n, made)
                     return True
+                least = 0.7 * n * excess ** (1 / 6)  # the error is of sixth order in the step
         self.tables, self._tables, self.certificates = False, [], {}
         return False
 
     def _make(
         self, n: int, pairs: Sequence[tuple[int, int]]
-    ) -> dict[tuple[int, int], tuple[Tensor, TableCertificate]] | None:
-        """Tables of some pairs; none if one is not good enough."""
+    ) -> tuple[dict[tuple[int, int], tuple[Tensor, TableCertificate]] | None, float]:
+        """Tables of some pairs; none if one is not good enough, and how far it is from that."""
         made, tolerance = {}, TOLERANCE[self.model.dtype]
         for pair in pairs:
             jet, held_out = partial(self._jet, pair), 3
-            table, found = tabulate(jet, self.start, self.model.cutoff, n, held_out)
+            start = float(self.starts[pair])
+            table, found = tabulate(jet, start, self.model.cutoff, n, held_out)
             if not (found.value <= tolerance and found.slope <= _OF_SLOPES * tolerance):
-                return None
+                return None, found.value / tolerance
             made[pair] = table.to(self.model.dtype), found
-        return made
+        return made, 0.0
 
     def _join(self, n: int, made: dict[tuple[int, int], tuple[Tensor, TableCertificate]]) -> None:
         """Put new tables behind those that stay."""
@@ -152,6 +161,13 @@ def _jet(net: RadialMLP, y: list[Tensor]) -> list[Tensor]:
     return [out[0] + last[0], *out[1:]]
 
 
+def _starts(model: Gaunt) -> Tensor:  # (species, species), or (1, 1)
+    """Where tables begin: at the lowest distance that the networks of a pair are asked about."""
+    lowest = (1 + FLAT) / 2 * model.contact * model.closest
+    starts = torch.where(lowest > 0, lowest, _START * model.cutoff)
+    return starts if model.pair_species else starts.min().view(1, 1)
+
+
 class _FromTables(Weights):
     def __init__(
         self,
@@ -160,7 +176,7 @@ class _FromTables(Weights):
         x: Tensor,  # (e,) in units of the step
         rows: Tensor,  # (e,)
         k: int,
-        step: float,
+        step: Tensor,  # (e,)
     ) -> None:
         self.tables, self.shapes, self.x, self.rows = tables, shapes, x, rows
         self.k, self.step = k, step
