@@ -36,7 +36,7 @@ class Axis:
 
     def __init__(self, n: int, low: Side, high: Side, spacing: float) -> None:
         self.n, self.sides, self.spacing = n, (low, high), spacing
-        kind = tuple(s.kind[0] + (s.at[0] if s.kind == "dirichlet" else "") for s in (low, high))
+        kind = _word(low), _word(high)
         transforms = {
             ("df", "df"): ("dst", 2, 1.0, n),
             ("n", "n"): ("dct", 2, 0.0, n),
@@ -93,6 +93,11 @@ class Axis:
             y[0] += (low.weight - 1) * x[0]
             y[-1] += (high.weight - 1) * x[-1]
         return y / self.spacing**2
+
+
+def _word(side: Side) -> str:
+    """Its first letter, and that of where a value is held."""
+    return side.kind[0] + (side.at[0] if side.kind == "dirichlet" else "")
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,12 @@ class Multigrid(LinearOperator):
             self._grids[-1].toward(level)
         self._inverse = level.inverse().to(precision)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all grids, vectors apart."""
+        arrays = [a for grid in self._grids for a in (*grid.fields, *grid.shares)]
+        return int(sum(a.nbytes for a in arrays)) + self._inverse.nbytes
+
     def _apply(self, x: Tensor) -> Tensor:
         found: Tensor = _Cycle.apply(self, x)  # type: ignore[no-untyped-call]
         return found
