@@ -132,8 +132,9 @@ def finest(A: StencilOperator) -> Level:
         held = sum(domain.held(axis, step) for step in (-1, 1))
         tie = torch.where(domain.active, held * k / h**2, 0.0)
         ties.append(tie.reshape(shape))
-    rest = A.anchor.detach().double().reshape(shape) - sum(ties)
-    rest = torch.where(rest.abs() > 1e-6 * A.field.detach().abs().max(), rest, 0.0)
+    anchor = A.anchor.detach().double().reshape(shape)
+    rest = anchor - sum(ties)
+    rest = torch.where(rest > 32 * torch.finfo(A.dtype).eps * anchor, rest, 0.0)
     faces = [f.detach().double().reshape(shape) for f in A.faces()]
     longest = max(grid.spacing)
     return Level(
@@ -189,7 +190,7 @@ class Multigrid(LinearOperator):
             x: Right-hand sides.
         """
         field = self.domain.embed(x).to(self._precision)
-        found = self._cycle(0, field.reshape(len(x), -1).contiguous())
+        found = self._cycle(0, field.reshape(len(x), self.domain.grid.n_cells).contiguous())
         return self.domain.restrict(found.reshape(field.shape)).to(self.dtype)
 
     def _cycle(self, depth: int, b: Tensor) -> Tensor:  # (b, cells) -> (b, cells)

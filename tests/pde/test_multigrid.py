@@ -126,12 +126,29 @@ def test_heat_step() -> None:
     assert found.n_iterations <= 8
 
 
+def test_small_reactions_are_kept() -> None:
+    p = sphere(16, "neumann", project=True)
+    for dtype in (torch.float32, torch.float64):
+        A = p.operator.shifted(1e-4).to(dtype)
+        b = torch.ones(A.shape[0], dtype=dtype)
+        assert_close(multigrid(A)(b).mean(), b.mean() * 1e4, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 10.0), (7.0, 1.0)])
+def test_grids_of_flat_cells_and_odd_sizes(spacing: tuple[float, float]) -> None:
+    p = poisson(Grid((65, 51), spacing=spacing), source=noise(65, 51))
+    found = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-6)
+    assert found.converged
+    assert found.n_iterations <= 9
+
+
 def test_scipy_and_batches() -> None:
     p = sphere(16)
     M = multigrid(p.operator)
     rows = noise(3, p.operator.shape[0])
     assert_close(M(rows), torch.stack([M(row) for row in rows]), rtol=0, atol=0)
     assert_close(M(rows[None]), M(rows)[None], rtol=0, atol=0)
+    assert M(rows[:0]).shape == (0, len(rows[0]))
     steps: list[int] = []
     x, info = cg(
         p.operator.to_scipy_sparse(), p.rhs.numpy(), rtol=1e-8, M=M.to_scipy(),
