@@ -9,7 +9,7 @@ from tensornet.linalg.mode_product import mode_multiplied
 from tensornet.pde.boundary import Side
 from tensornet.pde.operator import LinearOperator, StencilOperator
 
-_MOST = 4096  # cells along an axis whose dense eigenbasis is made
+MOST = 4096  # cells along an axis whose dense eigenbasis is made
 
 
 class BoxPreconditioner(LinearOperator):
@@ -26,12 +26,12 @@ class BoxPreconditioner(LinearOperator):
         total = torch.full(grid.shape, A.shift, dtype=torch.float64)
         bases = []
         for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
-            if n > _MOST:
+            if n > MOST:
                 raise ValueError(
-                    f"`box_preconditioner(A=...)` must have at most {_MOST} cells along an axis, "
+                    f"`box_preconditioner(A=...)` must have at most {MOST} cells along an axis, "
                     f"for it uses dense eigenvectors. Got {n}."
                 )
-            values, vectors = torch.linalg.eigh(_line(n, *A.domain.sides[axis]))
+            values, vectors = torch.linalg.eigh(line_operator(n, *A.domain.sides[axis]))
             bases.append(vectors.to(self.device, self.dtype))
             along = [1] * grid.dim
             along[axis] = n
@@ -93,7 +93,7 @@ def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
     return BoxPreconditioner(A)
 
 
-def _line(n: int, low: Side, high: Side) -> Tensor:  # (n, n)
+def line_operator(n: int, low: Side, high: Side) -> Tensor:  # (n, n)
     """The operator of one axis, for spacing and coefficient one."""
     off = torch.full((n - 1,), -1.0, dtype=torch.float64)
     matrix = torch.diag(off, 1) + torch.diag(off, -1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats.cp import CP
 from tensornet.pde.boundary import Boundary, Side
-from tensornet.pde.box import _MOST, _line
+from tensornet.pde.box import MOST, line_operator
 from tensornet.pde.domain import Domain
 from tensornet.pde.grid import Grid
 from tensornet.pde.operator import LinearOperator
@@ -50,12 +50,12 @@ class Axis:
             angles = math.pi * (torch.arange(n, dtype=torch.float64) + first) / length
             self.values = (2 * torch.sin(angles / 2) / spacing) ** 2
             return
-        if n > _MOST:
+        if n > MOST:
             raise ValueError(
-                f"`exponential_sum_inverse(grid=...)` must have at most {_MOST} cells along an "
+                f"`exponential_sum_inverse(grid=...)` must have at most {MOST} cells along an "
                 f"axis with these sides, for it uses dense eigenvectors. Got {n}."
             )
-        values, self._vectors = torch.linalg.eigh(_line(n, low, high))
+        values, self._vectors = torch.linalg.eigh(line_operator(n, low, high))
         if low.kind == "periodic":
             values[0] = 0
         self.values = values / spacing**2
