@@ -73,8 +73,12 @@ def test_compiles_for_the_a100_and_the_h100() -> None:
     found = json.loads(run.stdout)
     offered = [k.offers["numba_cuda"] for k in kernels.kernels() if "numba_cuda" in k.offers]
     modules = {offer.at.partition(":")[0] for offer in offered}
-    assert {name.rpartition(".")[0] for name, *_ in found} == modules
-    assert len(found) >= 4 * 0.9 * len(offered)  # two dtypes, two architectures; some share one
+    made = {name: name.rpartition(".")[0] for name, *_ in found}
+    assert set(made.values()) == modules
+    assert len(found) == 4 * len(made)  # two dtypes, two architectures
+    # Of the stencils faces and sides share a kernel, and so do embed and restrict.
+    assert len(made) >= len(offered) - 2
+    assert sum(module.endswith("stencil.cuda") for module in made.values()) == 3
     for name, real, (major, minor), ptx in found:
         where = f"{name} for {real}"
         assert f".target sm_{major}{minor}" in ptx, where
