@@ -43,9 +43,6 @@ class LinearMap:
         self.argument = f"`{where}({name}=...)`"
         self._checked = self._watching = False
         self._leaves: list[Tensor] = []
-        self.nullspace = self.unreachable = _nullspace(self.argument, source, like)
-        if getattr(source, "symmetric", None) is False:
-            self.unreachable = _nullspace(self.argument, _transposed(source), like)
         n = like.shape[-1]
         shape = getattr(source, "shape", None)
         if shape is not None and tuple(shape) != (n, n):
@@ -53,6 +50,9 @@ class LinearMap:
                 f"{self.argument} must have shape ({n}, {n}), as `b` has {n} unknowns. "
                 f"Got {tuple(shape)}."
             )
+        self.nullspace = self.unreachable = _nullspace(self.argument, source, like)
+        if getattr(source, "symmetric", None) is False:
+            self.unreachable = _nullspace(self.argument, _transposed(source), like)
         if isinstance(source, np.ndarray):
             _no_complex(self.argument, source.dtype, like)
             source = torch.from_numpy(np.array(source)).to(like)

@@ -21,6 +21,8 @@ def test_closed_boxes_are_projected_and_it_is_said(solver: object) -> None:
     grid = pde.Grid((N, N), spacing=1 / N)
     A = pde.poisson(grid, mask=hole(), boundary="neumann").operator
     b = torch.randn(2, A.shape[0])
+    with pytest.raises(ValueError, match=r"A=...\)` must have shape .*, as `b` has 3 unknowns"):
+        solver(A, b[:, :3])
     found = solver(A, b, rtol=1e-11)
     assert found.converged
     assert "along its null space" in found.message
