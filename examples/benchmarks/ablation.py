@@ -35,6 +35,7 @@ VARIANTS = {
     "as it is, seed 1": ("training.seed=1",),
     "as it is, seed 2": ("training.seed=2",),
     "AdamW": ("optimizer.name=adamw",),
+    "weight_decay 0.1": ("optimizer.weight_decay=0.1",),
     "basis_decay 0": ("model.basis_decay=0",),
     "basis_decay 2": ("model.basis_decay=2",),
     "n_basis 8": ("model.n_basis=8",),
