@@ -7,6 +7,10 @@ from tensornet.pde.boundary import neumann as neumann
 from tensornet.pde.box import BoxPreconditioner as BoxPreconditioner
 from tensornet.pde.box import box_preconditioner as box_preconditioner
 from tensornet.pde.domain import Domain as Domain
+from tensornet.pde.flow import Flow as Flow
+from tensornet.pde.flow_boundary import FlowSide as FlowSide
+from tensornet.pde.flow_boundary import inflow as inflow
+from tensornet.pde.flow_boundary import moving_wall as moving_wall
 from tensornet.pde.grid import Grid as Grid
 from tensornet.pde.heat import ThetaStep as ThetaStep
 from tensornet.pde.heat import heat as heat
@@ -16,6 +20,8 @@ from tensornet.pde.low_rank import exponential_sum_inverse as exponential_sum_in
 from tensornet.pde.low_rank import solve_low_rank as solve_low_rank
 from tensornet.pde.multigrid import Multigrid as Multigrid
 from tensornet.pde.multigrid import multigrid as multigrid
+from tensornet.pde.navier_stokes import navier_stokes_2d as navier_stokes_2d
+from tensornet.pde.navier_stokes_vorticity import VorticityFlow as VorticityFlow
 from tensornet.pde.operator import LinearOperator as LinearOperator
 from tensornet.pde.operator import StencilOperator as StencilOperator
 from tensornet.pde.poisson import poisson as poisson
