@@ -15,6 +15,9 @@ from tensornet.layers.energy import ScalarReadout as ScalarReadout
 from tensornet.layers.equivariant import EquivariantLinear as EquivariantLinear
 from tensornet.layers.equivariant import EquivariantNorm as EquivariantNorm
 from tensornet.layers.equivariant import GatedLinear as GatedLinear
+from tensornet.layers.lord import LordModule as LordModule
+from tensornet.layers.lord_basis import LordBasis as LordBasis
+from tensornet.layers.lord_inverse import kronecker_inverse as kronecker_inverse
 from tensornet.layers.powers import DensityPowers as DensityPowers
 from tensornet.layers.radial import BesselBasis as BesselBasis
 from tensornet.layers.radial import GaussianBasis as GaussianBasis
