@@ -15,6 +15,7 @@ from tensornet.layers.energy import ScalarReadout as ScalarReadout
 from tensornet.layers.equivariant import EquivariantLinear as EquivariantLinear
 from tensornet.layers.equivariant import EquivariantNorm as EquivariantNorm
 from tensornet.layers.equivariant import GatedLinear as GatedLinear
+from tensornet.layers.factorized import FactorizedLinear as FactorizedLinear
 from tensornet.layers.lord import LordModule as LordModule
 from tensornet.layers.lord_basis import LordBasis as LordBasis
 from tensornet.layers.lord_inverse import kronecker_inverse as kronecker_inverse
