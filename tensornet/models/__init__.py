@@ -8,6 +8,10 @@ from tensornet.models.files import save as save
 from tensornet.models.files import write_atomically as write_atomically
 from tensornet.models.gaunt import Gaunt as Gaunt
 from tensornet.models.lennard_jones import LennardJones as LennardJones
+from tensornet.models.lord import LordNet as LordNet
+from tensornet.models.lord_files import load_lordnet as load_lordnet
+from tensornet.models.lord_files import save_lordnet as save_lordnet
+from tensornet.models.lord_problem import DiffusionFamily as DiffusionFamily
 from tensornet.models.potential import Potential as Potential
 from tensornet.models.registry import CONFIGS as CONFIGS
 from tensornet.models.registry import build as build

@@ -18,3 +18,5 @@ from tensornet.train.reading import recipe_from as recipe_from
 from tensornet.train.recipe import Recipe as Recipe
 from tensornet.train.recipe import RecipeError as RecipeError
 from tensornet.train.recipe import TrainingError as TrainingError
+from tensornet.train.residual import ResidualFit as ResidualFit
+from tensornet.train.residual import fit_residual as fit_residual
