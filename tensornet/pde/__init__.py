@@ -21,6 +21,8 @@ from tensornet.pde.low_rank import solve_low_rank as solve_low_rank
 from tensornet.pde.multigrid import Multigrid as Multigrid
 from tensornet.pde.multigrid import multigrid as multigrid
 from tensornet.pde.navier_stokes import navier_stokes_2d as navier_stokes_2d
+from tensornet.pde.navier_stokes import navier_stokes_3d as navier_stokes_3d
+from tensornet.pde.navier_stokes_velocity import VelocityFlow as VelocityFlow
 from tensornet.pde.navier_stokes_vorticity import VorticityFlow as VorticityFlow
 from tensornet.pde.operator import LinearOperator as LinearOperator
 from tensornet.pde.operator import StencilOperator as StencilOperator

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor
 
-from tensornet.pde.flow_boundary import FlowSide
+from tensornet import _check
+from tensornet.linalg import Solution
+from tensornet.pde.flow_boundary import FlowSide, positive_number
+from tensornet.pde.flow_solve import coloured, mixed, pseudo_time, told
 from tensornet.pde.grid import Grid
+
+_METHODS = ("implicit", "explicit")
 
 
 class Flow(ABC):
@@ -17,10 +24,19 @@ class Flow(ABC):
 
     A step of time from `state` to `state_next` is where `residual` is zero. With ``theta = 1``
     this is Euler's implicit step, with ``theta = 1/2`` the implicit midpoint rule, of second order.
-    Any batch may stand in front of states.
+    Any batch may stand in front of states. `viscosity`, `dt` and `theta` are as given.
+
+    Attributes:
+        grid: The grid.
+        dt: Time step.
+        viscosity: Kinematic viscosity.
+        theta: Where between the two states of a step the equation is taken.
+        sides: What the flow meets, per axis the lower and the upper side.
+        state_shape: Shape of a state, without a batch.
     """
 
     state_shape: tuple[int, ...]
+    _reach = 1  # of the stencil of the residual, along an axis
 
     def __init__(
         self,
@@ -35,6 +51,7 @@ class Flow(ABC):
         self.grid, self.dt, self.viscosity = grid, dt, viscosity
         self.sides, self.theta = sides, theta
         self.dtype, self.device = dtype, device
+        self._pinned: list[int] = []  # numbers of a state that may be anything, one per part
 
     @abstractmethod
     def _residual(self, after: Tensor, before: Tensor) -> Tensor:  # (b, *state_shape) each
@@ -43,6 +60,90 @@ class Flow(ABC):
     @abstractmethod
     def _precondition(self, residual: Tensor) -> Tensor:  # (b, *state_shape)
         """Do what `precondition` does, on one axis of batch."""
+
+    @abstractmethod
+    def _mass(self, x: Tensor) -> Tensor:  # (b, *state_shape)
+        """What the change of the state is multiplied with in the residual, times dt."""
+
+    @abstractmethod
+    def _rest(self, x: Tensor) -> Tensor:  # (b, *state_shape)
+        """The residual of a state that does not change."""
+
+    @abstractmethod
+    def _explicit(self, x: Tensor) -> Tensor:  # (b, *state_shape)
+        """Do one explicit step."""
+
+    @abstractmethod
+    def _speeds(self, x: Tensor) -> tuple[Tensor, ...]:  # each (b, ...), one per axis
+        """Components of the velocity somewhere, for the limit of explicit steps."""
+
+    @abstractmethod
+    def _turbulence(self, batch: int, peak: float, generator: torch.Generator) -> Tensor:
+        """Random states of any speed, ``(b, *state_shape)``."""
+
+    @abstractmethod
+    def _taylor_green(self) -> Tensor:  # (*state_shape)
+        """The vortices of Taylor and Green."""
+
+    @abstractmethod
+    def _at_rest(self) -> Tensor:  # (*state_shape)
+        """A fluid that does not move, but where it is held."""
+
+    @abstractmethod
+    def energy(self, state: Tensor) -> Tensor:  # (..., *state_shape) -> (...)
+        """Kinetic energy, ``½ ∫ |u|²``."""
+
+    def initial(
+        self,
+        kind: str = "rest",
+        *,
+        batch: int | Sequence[int] = (),
+        speed: float = 1.0,
+        peak: float = 4.0,
+        seed: int = 0,
+    ) -> Tensor:  # (*batch, *state_shape)
+        """Make states to begin with.
+
+        Args:
+            kind: ``"rest"``; ``"taylor_green"``, in a periodic box the vortices ``u = cos x sin y
+                (cos z)``, ``v = -sin x cos y (cos z)`` over one period of each axis; or
+                ``"turbulence"``, random velocities with the spectrum ``k^4 exp(-2 (k / peak)^2)``,
+                that go to zero at walls.
+            batch: Shape of the batch.
+            speed: Largest velocity of the vortices; root of the mean square of the turbulence.
+            peak: Wave number of the largest energy, in waves per longest side.
+            seed: Of the random numbers.
+
+        Returns:
+            The states; pressures are zero.
+
+        Raises:
+            ValueError: If the kind is unknown, vortices are asked between walls, or numbers are
+                not positive and finite.
+
+        References:
+            Taylor & Green, Proc. R. Soc. A 158, 499 (1937).
+        """
+        _check.one_of("initial", ("rest", "taylor_green", "turbulence"), kind=kind)
+        positive_number("initial", "speed", speed)
+        positive_number("initial", "peak", peak)
+        sizes = (batch,) if isinstance(batch, int) else tuple(batch)
+        for n in sizes:
+            _check.at_least("initial", 0, batch=n)
+        if kind == "rest":
+            return self._at_rest().expand(*sizes, *self.state_shape).clone()
+        if kind == "taylor_green":
+            if any(low.kind != "periodic" for low, _ in self.sides):
+                raise ValueError(
+                    "`initial(kind='taylor_green')` must be asked in a periodic box. Got walls."
+                )
+            return (speed * self._taylor_green()).expand(*sizes, *self.state_shape).clone()
+        generator = torch.Generator().manual_seed(seed)
+        made = self._turbulence(prod(sizes), peak, generator)
+        volume = prod(self.grid.lengths)
+        scale = speed / (2 * self.energy(made) / volume).sqrt()
+        made = made * scale.reshape(-1, *(1,) * len(self.state_shape))
+        return made.reshape(*sizes, *self.state_shape)
 
     def residual(
         self,
@@ -86,9 +187,185 @@ class Flow(ABC):
         self._check("precondition", residual=residual)
         return self._precondition(self._rows(residual)).reshape(residual.shape)
 
+    def step(
+        self,
+        state: Tensor,  # (..., *state_shape)
+        *,
+        method: str = "implicit",
+        rtol: float = 1e-8,
+        maxiter: int = 100,
+        start: Tensor | None = None,  # (..., *state_shape)
+    ) -> Solution[Tensor]:
+        """Do one step of time.
+
+        The implicit step is the fixed point ``x - precondition(residual(x, state))``, reached by
+        Anderson's mixing: one residual and one fast diagonalisation per iteration. The explicit
+        one is the Runge-Kutta method of Shu and Osher, of third order, and must be short.
+
+        Args:
+            state: The state before.
+            method: ``"implicit"`` or ``"explicit"``.
+            rtol: Norm of the residual at which to stop, over that of the residual of a state of
+                zeros that follows `state`.
+            maxiter: Most iterations.
+            start: Where the iteration starts; `state` by default.
+
+        Returns:
+            The state after the step, with the history of the largest relative residual.
+
+        Raises:
+            TypeError: If a state is no tensor of the dtype of the flow.
+            ValueError: If a state has another shape or is not finite, or the time step is too
+                long for an explicit step.
+
+        Derivatives:
+            None: the state after the step is detached. `residual` has them.
+
+        References:
+            Anderson, J. ACM 12, 547 (1965); Shu & Osher, J. Comput. Phys. 77, 439 (1988).
+        """
+        _check.one_of("step", _METHODS, method=method)
+        _check.tolerance("step", rtol=rtol)
+        _check.at_least("step", 1, maxiter=maxiter)
+        begin = state if start is None else start
+        self._check("step", state=state, start=begin)
+        self._finite("step", state=state, start=begin)
+        with torch.no_grad():
+            before = self._rows(state)
+            if method == "explicit":
+                self._check_limit(before)
+                after = self._explicit(before).reshape(state.shape)
+                return Solution(after, True, "One explicit step.", (), 1)
+            rows = self._rows(begin.expand_as(state))
+            scale = torch.linalg.vector_norm(
+                self._residual(torch.zeros_like(before), before).flatten(1), dim=1
+            )
+            scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+            residual = partial(self._after, before)
+            found = mixed(residual, self._precondition, rows, scale, rtol, maxiter)
+        after, error, history, counts = found
+        return Solution(
+            after.reshape(state.shape),
+            bool((error <= rtol).all()),
+            told(error, rtol, maxiter),
+            tuple(history),
+            int(counts.max()) if len(counts) else 0,
+        )
+
+    def rollout(
+        self,
+        state: Tensor,  # (..., *state_shape)
+        n_steps: int,
+        *,
+        method: str = "implicit",
+        rtol: float = 1e-8,
+        maxiter: int = 100,
+    ) -> Tensor:  # (n_steps + 1, ..., *state_shape)
+        """Do many steps, each started by extrapolation from the two before.
+
+        Args:
+            state: The first state.
+            n_steps: How many steps.
+            method: As in `step`.
+            rtol: As in `step`.
+            maxiter: As in `step`.
+
+        Returns:
+            All states, the first included.
+
+        Raises:
+            TypeError: As `step`.
+            ValueError: As `step`.
+            RuntimeError: If a step does not converge, with its number.
+        """
+        _check.at_least("rollout", 0, n_steps=n_steps)
+        states = [state.detach()]
+        for k in range(n_steps):
+            start = 2 * states[-1] - states[-2] if k else None
+            done = self.step(states[-1], method=method, rtol=rtol, maxiter=maxiter, start=start)
+            if not done.converged:
+                raise RuntimeError(f"`rollout`: step {k + 1} of {n_steps} failed. {done.message}")
+            states.append(done.value)
+        return torch.stack(states)
+
+    def steady(
+        self,
+        state: Tensor | None = None,  # (*state_shape)
+        *,
+        rtol: float = 1e-10,
+        maxiter: int = 60,
+    ) -> Solution[Tensor]:
+        """Find a state that does not change, by Newton's method with sparse factorisations.
+
+        Its first iterations are implicit steps of time, which grow as the residual falls.
+
+        Args:
+            state: Where to start; rest by default.
+            rtol: Norm of the residual at which to stop, over that of rest.
+            maxiter: Most iterations.
+
+        Returns:
+            The state, with the history of the relative residual.
+
+        Raises:
+            TypeError: If the state is no tensor of the dtype of the flow.
+            ValueError: If it is a batch, is not finite, or the grid has three axes.
+        """
+        if self.grid.dim != 2:
+            raise ValueError(
+                "`steady(...)` must be asked in two dimensions, for it factorises matrices. Got "
+                f"{self.grid.dim}. (Do steps of time until the state stands still.)"
+            )
+        x = torch.zeros(self.state_shape, dtype=self.dtype, device=self.device)
+        x = x if state is None else state
+        self._check("steady", state=x)
+        if x.ndim != len(self.state_shape):
+            raise ValueError(f"`steady(state=...)` must be one state. Got {tuple(x.shape)}.")
+        self._finite("steady", state=x)
+        with torch.no_grad():
+            zero = torch.zeros_like(x)[None]
+            scale = float(torch.linalg.vector_norm(self._rest(zero))) or 1.0
+            rings = tuple(low.kind == "periodic" for low, _ in self.sides)
+            matrix = partial(coloured, shape=self.state_shape, reach=self._reach, rings=rings)
+            mass = matrix(self._mass)
+            found, history = pseudo_time(
+                self._rest, mass, lambda at: matrix(partial(self._slope, at)),
+                x.detach()[None], scale, rtol, maxiter, 1.0, self._pinned,
+            )  # fmt: skip
+        error = torch.tensor([history[-1]])
+        return Solution(
+            found[0], history[-1] <= rtol, told(error, rtol, maxiter), tuple(history),
+            len(history) - 1,
+        )  # fmt: skip
+
+    def _after(self, before: Tensor, after: Tensor) -> Tensor:
+        return self._residual(after, before)
+
+    def _slope(self, at: Tensor, x: Tensor) -> Tensor:
+        """Derivative of `_rest`, exact for it is quadratic."""
+        return (self._rest(at + x) - self._rest(at - x)) / 2
+
+    def _check_limit(self, x: Tensor) -> None:
+        """Refuse explicit steps beyond the limit of stability of Shu and Osher's method."""
+        spacing = self.grid.spacing
+        swept = sum(
+            v.abs().flatten(1).amax(1) / h for v, h in zip(self._speeds(x), spacing, strict=True)
+        )
+        courant = float(self.dt * torch.as_tensor(swept).max()) if len(x) else 0.0
+        spread = self.dt * self.viscosity * sum(4 / h**2 for h in spacing)
+        share = max(courant / 1.7, spread / 2.5)
+        if share > 1:
+            raise ValueError(
+                f"`step(method='explicit')` must have a time step of at most {self.dt / share:.2e} "
+                f"here, for the sum of |u| dt / spacing is {courant:.2f} (at most 1.7) and "
+                f"4 viscosity dt / spacing² is {spread:.2f} (at most 2.5). Got {self.dt:.2e}."
+            )
+
     def _rows(self, x: Tensor) -> Tensor:
-        batch = x.shape[: x.ndim - len(self.state_shape)]
-        return x.reshape(prod(batch), *self.state_shape)
+        return x.reshape(prod(self._batch(x)), *self.state_shape)
+
+    def _batch(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(x.shape[: x.ndim - len(self.state_shape)])
 
     def _check(self, where: str, **states: Tensor) -> None:
         want = ", ".join(str(n) for n in self.state_shape)
@@ -104,3 +381,12 @@ class Flow(ABC):
                 )
             if x.device != self.device:
                 raise ValueError(f"`{where}({name}=...)` must be on {self.device}. Got {x.device}.")
+
+    def _finite(self, where: str, **states: Tensor) -> None:
+        for name, x in states.items():
+            bad = int((~x.detach().isfinite()).sum())
+            if bad:
+                raise ValueError(
+                    f"`{where}({name}=...)` must be finite. Got {bad} NaN or infinite of "
+                    f"{x.numel()} numbers."
+                )

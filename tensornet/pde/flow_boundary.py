@@ -107,6 +107,11 @@ def flow_sides(
                 f"`{where}(boundary=...)` must be periodic at both ends of an axis. Got "
                 f"{low.kind!r} and {high.kind!r} along axis {axis}."
             )
+        if low.kind == "outflow":
+            raise ValueError(
+                f"`{where}(boundary=...)` must have outflow at upper sides only. Got it at the "
+                f"lower side of axis {axis}. (Mirror the axis.)"
+            )
         if grid.shape[axis] < 4:
             raise ValueError(
                 f"`{where}(grid=...)` must have at least 4 cells along every axis, or the stencil "

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from tensornet.pde.flow import Flow
 from tensornet.pde.flow_boundary import FlowSide
 from tensornet.pde.flow_plate import PeriodicPlate, Plate, WalledPlate
+from tensornet.pde.flow_states import random_field, window
 from tensornet.pde.grid import Grid
 
 
@@ -23,14 +24,9 @@ class VorticityFlow(Flow):
     the vorticity ``ω = -Δψ``. Velocities at faces are differences of ψ along them, so that their
     divergence is zero to rounding.
 
-    Attributes:
-        grid: The grid.
-        dt: Time step.
-        viscosity: Kinematic viscosity.
-        theta: Where between the two states of a step the rest of the equation is taken.
-        state_shape: Shape of a state, without a batch.
-        wall_speeds: What the walls add to the vorticity on them, ``(nx + 1, ny + 1)``.
     """
+
+    _reach = 2
 
     def __init__(
         self,
@@ -45,26 +41,38 @@ class VorticityFlow(Flow):
         super().__init__(grid, dt, viscosity, sides, theta, dtype, device)
         self.periodic = sides[0][0].kind == "periodic"
         self.state_shape = grid.shape if self.periodic else tuple(n - 1 for n in grid.shape)
-        self.wall_speeds = None if self.periodic else self._driven(sides)
+        self._wall_velocity = torch.zeros(0) if self.periodic else self._slid()
+        self._drive = None if self.periodic else self._driven()
         kind: type[Plate] = PeriodicPlate if self.periodic else WalledPlate
-        self._plate = kind(self.state_shape, grid.spacing, 1 / dt, theta * viscosity, dtype, device)
+        place = (dtype, device)
+        self._plate = kind(self.state_shape, grid.spacing, 1 / dt, theta * viscosity, *place)
+        self._poisson = kind(self.state_shape, grid.spacing, 1.0, 0.0, *place)
 
-    def _driven(self, sides: tuple[tuple[FlowSide, FlowSide], ...]) -> Tensor:  # (nx + 1, ny + 1)
+    def _slid(self) -> Tensor:  # (2, nx + 1, ny + 1)
+        """Velocity on the walls; in their corners zero."""
         nodes = self.node_axes()
-        found = torch.zeros([len(x) for x in nodes], dtype=self.dtype, device=self.device)
-        for axis, h in enumerate(self.grid.spacing):
-            for end, side in zip((0, -1), sides[axis], strict=True):
+        found = torch.zeros([2, *map(len, nodes)], dtype=self.dtype, device=self.device)
+        for axis in range(2):
+            for end, side in zip((0, -1), self.sides[axis], strict=True):
                 if not side.velocity:
                     continue
                 points = [x[1:-1] for x in nodes]
                 points[axis] = nodes[axis][end].reshape(1)
                 x, y = torch.meshgrid(*points, indexing="ij")
-                speed = self.grid._evaluated(
+                line = found[1 - axis].select(axis, end)[1:-1]
+                line += self.grid._evaluated(
                     side.velocity[1 - axis], (x, y), "navier_stokes_2d", "boundary"
-                )
-                sign = (1 if end else -1) * (1 if axis else -1)
-                line = found.select(axis, end)[1:-1]
-                line += (-2 * sign / h) * speed.reshape(-1).expand(len(line))
+                ).flatten()
+        return found
+
+    def _driven(self) -> Tensor:  # (nx + 1, ny + 1)
+        """What sliding walls add to Thom's vorticity on them."""
+        (u, v), (hx, hy) = self._wall_velocity, self.grid.spacing
+        found = torch.zeros_like(u)
+        found[0] -= 2 * v[0] / hx
+        found[-1] += 2 * v[-1] / hx
+        found[:, 0] += 2 * u[:, 0] / hy
+        found[:, -1] -= 2 * u[:, -1] / hy
         return found
 
     def node_axes(self) -> tuple[Tensor, ...]:  # each (n + 1,), periodic (n,)
@@ -82,8 +90,8 @@ class VorticityFlow(Flow):
         else:  # mirrored at the walls: Thom's formula
             wide = pad(pad(psi, (1, 1, 1, 1)), (1, 1, 1, 1), "reflect")
         omega = self._minus_laplacian(wide)
-        if self.wall_speeds is not None:
-            omega = omega + self.wall_speeds
+        if self._drive is not None:
+            omega = omega + self._drive
         return wide[:, 1:-1, 1:-1], omega
 
     def _minus_laplacian(self, x: Tensor) -> Tensor:  # (b, m + 2, n + 2) -> (b, m, n)
@@ -98,9 +106,9 @@ class VorticityFlow(Flow):
         how = "circular" if self.periodic else "constant"
         return self._minus_laplacian(pad(psi, (1, 1, 1, 1), how))
 
-    def _change(self, psi: Tensor) -> Tensor:  # (b, m, n) -> (b, m, n)
-        stream, omega = self._around(psi)
-        return self._jacobian(stream, omega) - self.viscosity * self._minus_laplacian(omega)
+    def _rest(self, x: Tensor) -> Tensor:
+        stream, omega = self._around(x)
+        return self.viscosity * self._minus_laplacian(omega) - self._jacobian(stream, omega)
 
     def _jacobian(self, p: Tensor, w: Tensor) -> Tensor:  # (b, m + 2, n + 2) twice -> (b, m, n)
         """Arakawa's ``p_x w_y - p_y w_x``."""
@@ -118,7 +126,127 @@ class VorticityFlow(Flow):
 
     def _residual(self, after: Tensor, before: Tensor) -> Tensor:
         between = after if self.theta == 1 else torch.lerp(before, after, self.theta)
-        return self._inside(after - before) / self.dt - self._change(between)
+        return self._inside(after - before) / self.dt + self._rest(between)
 
     def _precondition(self, residual: Tensor) -> Tensor:
         return self._plate.solve(residual)
+
+    def _mass(self, x: Tensor) -> Tensor:
+        return self._inside(x)
+
+    def _explicit(self, x: Tensor) -> Tensor:
+        def euler(psi: Tensor) -> Tensor:
+            return psi - self.dt * self._poisson.solve(self._rest(psi))
+
+        one = 0.75 * x + 0.25 * euler(euler(x))
+        return x / 3 + euler(one) * (2 / 3)
+
+    def _speeds(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.face_velocity(x))
+
+    def face_velocity(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Components of the velocity across faces, walls included.
+
+        Args:
+            state: The stream function.
+
+        Returns:
+            The first ``(..., nx + 1, ny)`` and the second ``(..., nx, ny + 1)``; in a periodic box
+            both ``(..., nx, ny)``, at the lower faces of cells.
+        """
+        self._check("face_velocity", state=state)
+        hx, hy = self.grid.spacing
+        if self.periodic:
+            return (state.roll(-1, -1) - state) / hy, (state - state.roll(-1, -2)) / hx
+        p = pad(state, (1, 1, 1, 1))
+        return p.diff(dim=-1) / hy, -p.diff(dim=-2) / hx
+
+    def divergence(self, state: Tensor) -> Tensor:  # (..., nx, ny)
+        """Divergence of the velocity in the cells.
+
+        Args:
+            state: The stream function.
+        """
+        u, v = self.face_velocity(state)
+        if self.periodic:
+            u, v = torch.cat([u, u[..., :1, :]], -2), torch.cat([v, v[..., :1]], -1)
+        return u.diff(dim=-2) / self.grid.spacing[0] + v.diff(dim=-1) / self.grid.spacing[1]
+
+    def stream_function(self, state: Tensor) -> Tensor:  # (..., nx + 1, ny + 1), periodic as it is
+        """The stream function at all corners of cells, walls included.
+
+        Args:
+            state: The stream function inside.
+        """
+        self._check("stream_function", state=state)
+        return state if self.periodic else pad(state, (1, 1, 1, 1))
+
+    def velocity(self, state: Tensor) -> Tensor:  # (..., 2, nx + 1, ny + 1), periodic (nx, ny)
+        """Velocity at all corners of cells, walls included, by central differences.
+
+        Args:
+            state: The stream function.
+        """
+        p = self.stream_function(state)
+        hx, hy = self.grid.spacing
+        if self.periodic:
+            u, v = p.roll(-1, -1) - p.roll(1, -1), p.roll(1, -2) - p.roll(-1, -2)
+            return torch.stack([u / (2 * hy), v / (2 * hx)], -3)
+        u = pad((p[..., 2:] - p[..., :-2]) / (2 * hy), (1, 1))
+        v = pad((p[..., :-2, :] - p[..., 2:, :]) / (2 * hx), (0, 0, 1, 1))
+        return torch.stack([u, v], -3) + self._wall_velocity
+
+    def vorticity(self, state: Tensor) -> Tensor:  # (..., nx + 1, ny + 1), periodic (nx, ny)
+        """Vorticity at all corners of cells, on walls by Thom's formula, in their corners zero.
+
+        Args:
+            state: The stream function.
+        """
+        self._check("vorticity", state=state)
+        rows = self._rows(state)
+        found = self._inside(rows) if self.periodic else self._around(rows)[1]
+        return found.reshape(*state.shape[:-2], *found.shape[-2:])
+
+    def from_vorticity(self, vorticity: Tensor) -> Tensor:  # (..., *state_shape) twice
+        """The state with a given vorticity at the places of the state.
+
+        Args:
+            vorticity: In a periodic box its mean is left out.
+        """
+        self._check("from_vorticity", vorticity=vorticity)
+        return self._poisson.solve(self._rows(vorticity)).reshape(vorticity.shape)
+
+    def energy(self, state: Tensor) -> Tensor:  # (..., *state_shape) -> (...)
+        """Kinetic energy, ``½ ∫ |u|²``, from velocities at faces.
+
+        Args:
+            state: The stream function.
+        """
+        volume = math.prod(self.grid.spacing)
+        u, v = self.face_velocity(state)
+        return volume / 2 * (u.square().sum((-2, -1)) + v.square().sum((-2, -1)))
+
+    def enstrophy(self, state: Tensor) -> Tensor:  # (..., *state_shape) -> (...)
+        """Enstrophy, ``½ ∫ ω²``, from the vorticity at the places of the state.
+
+        Args:
+            state: The stream function.
+        """
+        self._check("enstrophy", state=state)
+        inside = self._inside(self._rows(state)).square().sum((-2, -1))
+        return (inside * (math.prod(self.grid.spacing) / 2)).reshape(state.shape[:-2])
+
+    def _turbulence(self, batch: int, peak: float, generator: torch.Generator) -> Tensor:
+        psi = random_field((batch,), self.grid, peak, 1, generator)
+        if not self.periodic:
+            axes = [x.double().cpu()[1:-1] for x in self.node_axes()]
+            psi = psi[:, 1:, 1:] * window(axes, self.grid, (False, False))
+        return psi.to(self.device, self.dtype)
+
+    def _taylor_green(self) -> Tensor:
+        kx, ky = (2 * math.pi / length for length in self.grid.lengths)
+        x, y = (a - x0 for a, x0 in zip(self.node_axes(), self.grid.origin, strict=True))
+        return -torch.cos(kx * x)[:, None] * torch.cos(ky * y) / ky
+
+    def _at_rest(self) -> Tensor:
+        return torch.zeros(self.state_shape, dtype=self.dtype, device=self.device)

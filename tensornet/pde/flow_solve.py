@@ -1,0 +1,189 @@
+"""Solving for states: a fixed point that is mixed, and Newton's method with sparse matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+_DEPTH = 8  # of the memory of the mixing
+_WORSE = 1e4  # growth of the residual that counts as divergence
+
+
+def mixed(
+    residual: Map, precondition: Map, x: Tensor, scale: Tensor, rtol: float, maxiter: int
+) -> tuple[Tensor, Tensor, list[float], Tensor]:
+    """Solve ``residual(x) = 0`` by Anderson's mixing of ``x - precondition(residual(x))``.
+
+    Args:
+        residual: Of rows ``(b, ...)``.
+        precondition: About the inverse of its linear part.
+        x: Where to start, ``(b, ...)``.
+        scale: What the norm of the residual of each row is compared with, ``(b,)``.
+        rtol: Where to stop.
+        maxiter: Most evaluations after the first.
+
+    Returns:
+        The rows, the relative residual of each, the largest after each evaluation, and the number
+        of iterations of each row.
+    """
+    b, shape = len(x), x.shape
+    n = math.prod(shape[1:])
+    steps, changes = x.new_zeros(2, _DEPTH, b, n)
+    gram = torch.eye(_DEPTH, dtype=x.dtype, device=x.device).repeat(b, 1, 1)
+    counts = torch.zeros(b, dtype=torch.int64, device=x.device)
+    history: list[float] = []
+    x = x.reshape(b, n)
+    last_x, last_f = x, x
+    best = torch.full_like(scale, math.inf)
+    for k in range(maxiter + 1):
+        r = residual(x.reshape(shape))
+        error = torch.linalg.vector_norm(r.flatten(1), dim=1) / scale
+        open_ = error > rtol
+        history.append(float(error.max()))
+        if k == maxiter or not bool(open_.any()) or not math.isfinite(history[-1]):
+            break
+        best = torch.minimum(best, error)
+        if bool((error > _WORSE * best).any()):
+            break
+        f = -precondition(r).reshape(b, n)
+        counts += open_
+        if k:
+            slot, m = (k - 1) % _DEPTH, min(k, _DEPTH)
+            df = f - last_f
+            norm = torch.linalg.vector_norm(df, dim=1, keepdim=True)
+            norm = norm + torch.finfo(x.dtype).tiny
+            changes[slot] = df / norm
+            steps[slot] = (x - last_x) / norm
+            row = torch.einsum("bn,mbn->bm", changes[slot], changes)
+            gram[:, slot], gram[:, :, slot] = row, row
+            right = torch.einsum("mbn,bn->bm", changes[:m], f)
+            small = gram[:, :m, :m] + 1e-13 * torch.eye(m, dtype=x.dtype, device=x.device)
+            mix, _ = torch.linalg.solve_ex(small, right)
+            move = f - torch.einsum("bm,mbn->bn", mix, steps[:m] + changes[:m])
+        else:
+            move = f
+        last_x, last_f = x, f
+        x = torch.where(open_[:, None], x + move, x)
+    return x.reshape(shape), error, history, counts
+
+
+def coloured(
+    linear: Map, shape: tuple[int, ...], reach: int, rings: tuple[bool, ...]
+) -> Any:  # a scipy.sparse.csc_matrix
+    """Make the sparse matrix of a local linear map from its action on sums of unit vectors.
+
+    Args:
+        linear: The map, ``(b, *shape)`` to the same.
+        shape: Axes of space, last; axes of components in front of them.
+        reach: How many places away along an axis an entry may matter.
+        rings: Of the axes of space, which are periodic.
+    """
+    from scipy.sparse import coo_matrix
+
+    dim = len(rings)
+    space, parts = shape[-dim:], math.prod(shape[:-dim])
+    periods = [_period(n, 2 * reach + 1, ring) for n, ring in zip(space, rings, strict=True)]
+    places = torch.arange(math.prod(shape)).reshape(parts, *space)
+    rows, columns, values = [], [], []
+    for part, colour in product(range(parts), product(*(range(k) for k in periods))):
+        probe = torch.zeros(parts, *space, dtype=torch.float64)
+        every = tuple(slice(c, None, k) for c, k in zip(colour, periods, strict=True))
+        probe[part][every] = 1
+        found = linear(probe.reshape(1, *shape)).reshape(parts, *space)
+        source, known = places[part], torch.ones(space, dtype=torch.bool)
+        for axis, (n, c, k) in enumerate(zip(space, colour, periods, strict=True)):
+            p = torch.arange(n)
+            away = (c - p + reach) % k - reach  # the nearest place of this colour
+            there = p + away
+            ok = (away <= reach) & ((there % n == there) | rings[axis])
+            source = source.index_select(axis, (there % n))
+            along = [1] * dim
+            along[axis] = n
+            known = known & ok.reshape(along)
+        keep = known & (found != 0)
+        rows.append(places[keep])
+        columns.append(source.expand_as(places)[keep])
+        values.append(found[keep])
+    i, j, v = (torch.cat(part).numpy() for part in (rows, columns, values))
+    return coo_matrix((v, (i, j)), (places.numel(),) * 2).tocsc()
+
+
+def _period(n: int, least: int, ring: bool) -> int:
+    """Distance of places of one colour; on a ring it divides the number of places."""
+    if not ring:
+        return min(n, least)
+    return next(k for k in range(min(n, least), n + 1) if n % k == 0)
+
+
+def pseudo_time(
+    rest: Map, mass: Any, jacobian: Callable[[Tensor], Any], x: Tensor, scale: float,
+    rtol: float, maxiter: int, dt: float, pinned: list[int],
+) -> tuple[Tensor, list[float]]:  # fmt: skip
+    """Solve ``rest(x) = 0`` by Newton's method, begun as implicit steps of growing length.
+
+    Args:
+        rest: The steady residual of ``(1, ...)``.
+        mass: Sparse matrix of what changes in time.
+        jacobian: Gives the sparse matrix of the derivative of `rest`.
+        x: Where to start, ``(1, ...)``.
+        scale: What the norm of the residual is compared with.
+        rtol: Where to stop.
+        maxiter: Most steps.
+        dt: The first step.
+        pinned: Unknowns of a singular problem that are held where they are, one per part.
+
+    Returns:
+        The state, and the relative residual before every step and after the last.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.linalg import splu
+
+    history: list[float] = []
+    hold = None
+    if pinned:
+        hold = coo_matrix(([1.0] * len(pinned), (pinned, pinned)), mass.shape).tocsc()
+    r = rest(x)
+    history.append(float(torch.linalg.vector_norm(r)) / scale)
+    while history[-1] > rtol and len(history) <= maxiter:
+        matrix = jacobian(x) + mass / dt
+        if hold is not None:
+            matrix = matrix + hold
+        move = splu(matrix).solve(r.flatten().numpy())
+        trial = x - torch.from_numpy(move).to(x).reshape(x.shape)
+        r_trial = rest(trial)
+        error = float(torch.linalg.vector_norm(r_trial)) / scale
+        if not error <= 2 * history[-1]:  # too long a step: it is not taken
+            dt /= 4
+            history.append(history[-1])
+            continue
+        dt *= min(max(history[-1] / error, 0.5), 10.0) if error else 1.0
+        x, r = trial, r_trial
+        history.append(error)
+    return x, history
+
+
+def told(error: Tensor, rtol: float, maxiter: int) -> str:
+    """Say the outcome as a sentence.
+
+    Args:
+        error: Relative residual of each state.
+        rtol: What was asked.
+        maxiter: Most iterations.
+    """
+    failed = ~(error <= rtol)
+    if not bool(failed.any()):
+        return f"Converged to a relative residual of {rtol:.1e}."
+    worst = float(error.max())
+    who = f"{int(failed.sum())} of {len(error)} states" if len(error) > 1 else "It"
+    if not math.isfinite(worst):
+        return f"{who} diverged: NaN or infinite numbers. (Shorten the time step.)"
+    return (
+        f"{who} did not reach a relative residual of {rtol:.1e} within {maxiter} iterations; the "
+        f"largest is {worst:.1e}. (Shorten the time step, or allow more iterations.)"
+    )
