@@ -1,5 +1,6 @@
 """Complete potentials: the base that derives forces and stress, the architectures, their files."""
 
+from tensornet.models.direction import DirectionNet as DirectionNet
 from tensornet.models.files import MEMBER as MEMBER
 from tensornet.models.files import ModelFileError as ModelFileError
 from tensornet.models.files import load as load

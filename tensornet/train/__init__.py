@@ -5,6 +5,8 @@ from tensornet.train.cache import prepare_cache as prepare_cache
 from tensornet.train.committee import Calibration as Calibration
 from tensornet.train.committee import calibration as calibration
 from tensornet.train.committee import fit_committee as fit_committee
+from tensornet.train.direction import DirectionFit as DirectionFit
+from tensornet.train.direction import fit_direction as fit_direction
 from tensornet.train.fit import Interrupted as Interrupted
 from tensornet.train.fit import fit as fit
 from tensornet.train.metrics import Metrics as Metrics

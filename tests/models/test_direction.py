@@ -1,0 +1,311 @@
+"""Networks of directions: laws of the linear one, its loops, what it follows, what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from scipy.sparse.linalg import cg as scipy_cg
+from torch import Tensor
+from torch.testing import assert_close
+
+from tensornet.linalg import cg, deep_conjugate_direction, pcg
+from tensornet.models import DirectionNet, ModelFileError
+from tensornet.models.direction import stencil_kind
+from tensornet.models.direction_linear import Direction
+from tensornet.pde import (
+    Domain,
+    Grid,
+    Problem,
+    advection_diffusion,
+    dirichlet,
+    multigrid,
+    poisson,
+    theta_step,
+)
+
+OPEN_TOP: Any = ("neumann", "neumann", ("neumann", "dirichlet"))
+
+
+def noise(*shape: int, seed: int = 7) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def sphere(n: int, boundary: Any = OPEN_TOP, **options: Any) -> Problem:
+    grid = Grid((n, n, n), spacing=1 / n)
+    x, y, z = grid.centers()
+    mask = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.5) ** 2 > 0.15**2
+    return poisson(grid, mask=mask, boundary=boundary, source=noise(n, n, n), **options)
+
+
+def pool(n: int) -> Problem:
+    grid = Grid((n, n, n), spacing=1 / n)
+    x, y, z = grid.centers()
+    water = z < 0.55 + 0.08 * torch.sin(6 * x) * torch.cos(5 * y)
+    solid = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.25) ** 2 < 0.15**2
+    domain = Domain(grid, mask=water & ~solid, air=~water & ~solid, boundary="neumann")
+    return poisson(domain, source=noise(n, n, n))
+
+
+def small(case: str) -> Problem:
+    """One of many shapes and boundaries, small enough for dense matrices."""
+    if case == "line":
+        return poisson(Grid(200, spacing=0.1), source=1.0)
+    if case == "odd rings":
+        return poisson(Grid((13, 20), spacing=0.1), boundary="periodic", project=True)
+    if case == "even rings":
+        return poisson(Grid((12, 20), spacing=0.1), boundary="periodic", project=True)
+    if case == "ring and walls":
+        sides = ("neumann", "dirichlet", "periodic")
+        return poisson(Grid((7, 9, 12), spacing=0.1), boundary=sides)
+    if case == "flat cells":
+        return poisson(Grid((9, 6, 7), spacing=(0.1, 0.5, 0.12)), boundary=dirichlet(at="center"))
+    if case == "two parts":
+        mask = torch.ones(16, 12, dtype=torch.bool)
+        mask[8] = False
+        return poisson(Grid((16, 12), spacing=1.0), mask=mask, boundary="neumann", project=True)
+    if case == "heat step":
+        step = theta_step(sphere(8), 0.01).implicit
+        return Problem(step, noise(step.shape[0]))
+    if case == "coefficient":
+        k = 1 + 5 * torch.rand(15, 14, generator=torch.Generator().manual_seed(2)).double()
+        return poisson(Grid((15, 14), spacing=0.1), coefficient=k)
+    return pool(10) if case == "pool" else sphere(8)
+
+
+CASES = [
+    *("line", "odd rings", "even rings", "ring and walls", "flat cells", "two parts"),
+    *("heat step", "coefficient", "pool", "sphere"),
+]
+
+
+def wild(dim: int, *, steps: int = 1, seed: int = 0, amount: float = 0.5) -> DirectionNet:
+    """A network whose weights make no sense."""
+    net, generator = DirectionNet(dim=dim, grids=2, steps=steps), torch.Generator()
+    generator.manual_seed(seed)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(amount * torch.randn(p.shape, generator=generator))
+    return net
+
+
+def bound(net: DirectionNet, problem: Problem, **options: Any) -> Direction:
+    found = net.bind(problem.operator, **{"precision": torch.float64, **options})
+    assert isinstance(found, Direction)
+    return found
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_symmetric_positive_definite_with_any_weights(case: str, steps: int) -> None:
+    problem = small(case)
+    M = bound(wild(problem.operator.domain.grid.dim, steps=steps), problem)
+    assert len(M.shapes) > 1
+    matrix = M.to_dense()
+    assert_close(matrix, matrix.mT, rtol=0, atol=1e-12 * float(matrix.abs().max()))
+    assert float(torch.linalg.eigvalsh(matrix)[0]) > 0
+    x, y = noise(2, len(problem.rhs))
+    assert_close(M(x) @ y, x @ M(y), rtol=1e-10, atol=0)
+    assert float(x @ M(x)) > 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loops_agree_with_torch(case: str) -> None:
+    problem = small(case)
+    A, x = problem.operator, noise(2, len(problem.rhs))
+    net = wild(A.domain.grid.dim, steps=2, amount=0.1)
+    double = wild(A.domain.grid.dim, steps=2, amount=0.1).double()
+    want = double.propose(A, x, double.grids_of(A)).detach()
+    found = bound(net, problem)
+    assert (found._sweeps is None) == (case == "odd rings")
+    assert_close(found(x), want, rtol=0, atol=1e-13 * float(want.abs().max()))
+    single = net.bind(A)(x)
+    assert_close(single, want, rtol=0, atol=1e-5 * float(want.abs().max()))
+    assert not torch.equal(single, want)
+
+
+def test_derivatives() -> None:
+    problem = small("sphere")
+    A, x = problem.operator, problem.rhs.clone().requires_grad_()
+    M, g = bound(wild(3), problem), noise(len(problem.rhs), seed=1)
+    assert_close(torch.autograd.grad(M(x) @ g, x)[0], M(g), rtol=0, atol=0)
+    net = wild(3, amount=0.05).double()
+    grids, row = net.grids_of(A), problem.rhs[None]
+
+    def value() -> Tensor:
+        return net.propose(A, row, grids)[0] @ g
+
+    names = dict(net.named_parameters())
+    gradients = torch.autograd.grad(value(), list(names.values()))
+    for (name, p), gradient in zip(names.items(), gradients, strict=True):
+        at = (0,) * p.ndim
+        with torch.no_grad():
+            ends = []
+            for step in (1e-5, -2e-5):
+                p[at] += step
+                ends.append(float(value()))
+            p[at] += 1e-5
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert float(gradient[at]) == pytest.approx(slope, rel=1e-5, abs=1e-9), name
+
+
+@pytest.mark.parametrize("case", ["sphere", "pool", "closed", "rings"])
+def test_untrained_iterations_do_not_grow(case: str) -> None:
+    counts = []
+    for n in (8, 16, 32):
+        if case == "pool":
+            p = pool(n)
+        elif case == "sphere":
+            p = sphere(n)
+        else:
+            boundary = "neumann" if case == "closed" else "periodic"
+            p = sphere(n, boundary, project=True)
+        M = DirectionNet().bind(p.operator)
+        found = deep_conjugate_direction(p.operator, p.rhs, M)
+        assert found.converged
+        counts.append(found.n_iterations)
+    assert max(counts) <= 13
+    assert cg(p.operator, p.rhs, rtol=1e-4).n_iterations > 5 * counts[-1]
+
+
+def test_same_solution_as_multigrid() -> None:
+    p = sphere(16)
+    M = DirectionNet().bind(p.operator)
+    assert isinstance(M, Direction)
+    found = pcg(p.operator, p.rhs, M=M, rtol=1e-10)
+    want = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-10)
+    assert_close(found.value, want.value, rtol=0, atol=1e-8 * float(want.value.abs().max()))
+    assert "residual" not in found.message or found.converged
+    x, info = scipy_cg(p.operator.to_scipy_sparse(), p.rhs.numpy(), rtol=1e-10, M=M.to_scipy())
+    assert info == 0
+    assert_close(torch.from_numpy(x), found.value, rtol=0, atol=1e-8 * float(found.value.max()))
+    assert M.n_bytes > 4 * len(p.rhs)
+
+
+def test_batches() -> None:
+    p = sphere(8)
+    M, rows = bound(wild(3), p), noise(3, len(p.rhs))
+    assert_close(M(rows), torch.stack([M(row) for row in rows]), rtol=0, atol=0)
+    assert M(rows[:0]).shape == (0, len(rows[0]))
+
+
+def test_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensornet.models import direction_sweeps
+
+    p = sphere(16)
+    M = bound(wild(3), p)
+    want = M(p.rhs)
+    monkeypatch.setattr(direction_sweeps, "_GRAIN", 300)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert_close(M(p.rhs), want, rtol=0, atol=0)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_network_of_the_paper(dim: int) -> None:
+    p = poisson(Grid((9,) * dim, spacing=0.1), source=noise(*(9,) * dim))
+    net = DirectionNet(dim=dim, mode="relu", channels=4)
+    M = net.bind(p.operator)
+    assert not torch.equal(M(2 * p.rhs.float()), 2 * M(p.rhs.float()))
+    shift = torch.nn.functional.normalize(noise(2, len(p.rhs))).float()
+    assert_close(M(shift)[1], M(shift[1]), rtol=1e-4, atol=1e-6)
+    exact = torch.linalg.solve(p.operator.to_dense(), p.rhs)
+    energies = []
+    for n in range(1, 5):
+        found = deep_conjugate_direction(p.operator, p.rhs, M, max_iterations=n)
+        gap = found.value - exact
+        energies.append(float(gap @ p.operator(gap)))
+    assert energies == sorted(energies, reverse=True)  # untrained, but never the wrong way
+
+
+def test_sizes_of_the_paper() -> None:
+    for size, count in ((64, 97_457), (128, 152_881)):
+        net = DirectionNet(mode="relu", size=size)
+        assert sum(p.numel() for p in net.parameters()) == count
+    assert sum(p.numel() for p in DirectionNet(mode="relu", dim=2).parameters()) < 40_000
+    assert sum(p.numel() for p in DirectionNet().parameters()) < 100
+
+
+@pytest.mark.parametrize("mode", ["linear", "relu"])
+def test_files(mode: str, tmp_path: Path) -> None:
+    net, p = DirectionNet(mode=mode, channels=2), sphere(8)
+    net.note_training([p.operator])
+    net.provenance = {"seed": 3}
+    net.save(tmp_path / "net.safetensors")
+    again = DirectionNet.load(tmp_path / "net.safetensors")
+    assert again.config == net.config
+    assert again.trained_for == net.trained_for
+    assert again.provenance == {"seed": 3}
+    r = p.rhs.float() if mode == "relu" else p.rhs
+    assert_close(again.bind(p.operator)(r), net.bind(p.operator)(r), rtol=0, atol=0)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(FileNotFoundError, match="no file"):
+        DirectionNet.load(path)
+    net = DirectionNet()
+    net.save(path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ModelFileError, match="whole file"):
+        DirectionNet.load(path)
+    save_file({"w": torch.ones(2)}, path)
+    with pytest.raises(ModelFileError, match="another kind"):
+        DirectionNet.load(path)
+    with torch.no_grad():
+        next(net.parameters()).view(-1)[0] = float("nan")
+    net.save(path)
+    with pytest.raises(ModelFileError, match="finite"):
+        DirectionNet.load(path)
+
+
+def test_kinds() -> None:
+    kind = stencil_kind(pool(8).operator)
+    assert kind["boundaries"] == ["dirichlet at centres", "neumann"]
+    assert kind["coefficient"] == ["constant"]
+    assert kind["reaction"] == [False]
+    assert stencil_kind(small("heat step").operator)["reaction"] == [True]
+    assert stencil_kind(small("flat cells").operator)["spacing"] == [[1.0, 5.0, 1.2]]
+    assert stencil_kind(small("coefficient").operator)["coefficient"] == ["varying"]
+
+
+def test_refusals() -> None:
+    net = DirectionNet()
+    net.note_training([sphere(8).operator])
+    net.bind(sphere(10).operator)
+    for case, said in (("pool", "dirichlet at centres"), ("heat step", "reaction")):
+        with pytest.raises(ValueError, match=f"trained on: .*{said}"):
+            net.bind(small(case).operator)
+        net.bind(small(case).operator, unseen=True)
+    net.note_training([small("pool").operator])
+    net.bind(small("pool").operator)
+    flat = poisson(Grid((8, 8, 8), spacing=(0.1, 0.1, 0.2)), boundary=OPEN_TOP)
+    with pytest.raises(ValueError, match="spacing"):
+        net.bind(flat.operator)
+
+
+def test_refusals_of_what_is_no_operator_for_it() -> None:
+    net, A = DirectionNet(), sphere(8).operator
+    with pytest.raises(TypeError, match="operator of `pde`"):
+        net.bind(A.to_scipy_sparse())
+    with pytest.raises(ValueError, match="3 axes"):
+        net.bind(small("line").operator)
+    with pytest.raises(TypeError, match="precision"):
+        net.bind(A, precision=torch.float16)
+    with pytest.raises(ValueError, match="weights and ties"):
+        net.bind(A.shifted(-1.0))
+    flow = advection_diffusion(Grid((8, 8, 8), spacing=0.1), velocity=(1.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="symmetric"):
+        net.bind(flow.operator)
+    with pytest.raises(ValueError, match="shape"):
+        net.bind(A)(torch.ones(3, dtype=torch.float64))
+    for words, said in (
+        ({"mode": "gelu"}, "mode"), ({"dim": 4}, "dim"), ({"size": 65}, "size"),
+        ({"grids": 0}, "grids"), ({"mode": "relu", "dim": 1}, "dim"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            DirectionNet(**words)
