@@ -299,20 +299,29 @@ class Domain:
     @cached_property
     def parts(self) -> Tensor:  # (n,) int64
         """Number of the connected part of each active cell, from zero."""
-        from scipy.ndimage import label
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
+        return connected(self.active, self.periodic).flatten()[self.place] - 1
 
-        labels, count = label(self.active.cpu().numpy())
-        ends = []
-        for axis, around in enumerate(self.periodic):
-            if around:
-                pair = labels.take(0, axis).ravel(), labels.take(-1, axis).ravel()
-                ends.append(np.stack([p[(pair[0] > 0) & (pair[1] > 0)] for p in pair]))
-        if ends and count > 1:
-            first, last = np.concatenate(ends, 1) - 1
-            graph = coo_matrix((np.ones(len(first)), (first, last)), (count, count))
-            merged = connected_components(graph, directed=False)[1]
-            labels = np.append(merged, -1)[labels - 1] + 1
-        flat = torch.from_numpy(labels.astype(np.int64).ravel()).to(self.device)
-        return flat[self.place] - 1
+
+def connected(cells: Tensor, periodic: tuple[bool, ...]) -> Tensor:  # (*shape) int64
+    """Number the connected parts of some cells, from one; zero elsewhere.
+
+    Args:
+        cells: True where the cells are, ``(*shape)``.
+        periodic: Per axis, whether its ends are neighbours.
+    """
+    from scipy.ndimage import label
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    labels, count = label(cells.cpu().numpy())
+    ends = []
+    for axis, around in enumerate(periodic):
+        if around:
+            pair = labels.take(0, axis).ravel(), labels.take(-1, axis).ravel()
+            ends.append(np.stack([p[(pair[0] > 0) & (pair[1] > 0)] for p in pair]))
+    if ends and count > 1:
+        first, last = np.concatenate(ends, 1) - 1
+        graph = coo_matrix((np.ones(len(first)), (first, last)), (count, count))
+        merged = connected_components(graph, directed=False)[1]
+        labels = np.append(merged, -1)[labels - 1] + 1
+    return torch.from_numpy(labels.astype(np.int64)).to(cells.device)

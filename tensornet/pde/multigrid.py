@@ -2,148 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from tensornet import _check
 from tensornet.kernels import _bridge
+from tensornet.pde.multigrid_levels import Level as Level
+from tensornet.pde.multigrid_levels import finest as finest
 from tensornet.pde.operator import LinearOperator, StencilOperator
+from tensornet.pde.stiff_parts import stiff_parts
 
 _COARSEST = 128  # cells of a grid that is solved by a dense inverse
-_ALIKE = 1.5  # largest ratio of spacings that are coarsened together
-
-
-@dataclass(frozen=True)
-class Level:
-    """One grid: weights of faces, what ties cells to held values, reactions.
-
-    Args:
-        faces: Per axis, weights of a cell and the next, ``(i, j, k)``.
-        ties: Per axis, what cells are tied to values held across it, ``(i, j, k)``.
-        reaction: What each cell is tied to in itself, ``(i, j, k)``.
-        spacing: Width of the cells.
-        periodic: Per axis, whether its ends are neighbours.
-    """
-
-    faces: tuple[Tensor, ...]
-    ties: tuple[Tensor, ...]
-    reaction: Tensor
-    spacing: tuple[float, ...]
-    periodic: tuple[bool, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of cells along each of three axes."""
-        return tuple(self.reaction.shape)
-
-    @property
-    def diagonal(self) -> Tensor:  # (i, j, k)
-        """The diagonal of the matrix, zero where no cell is active."""
-        total = self.reaction + sum(self.ties)
-        for axis, face in enumerate(self.faces):
-            total = total + face + face.roll(1, axis)
-        return total
-
-    @property
-    def two_coloured(self) -> bool:
-        """Whether cells of a colour are never neighbours: no ring has an odd size."""
-        return not any(p and n % 2 for p, n in zip(self.periodic, self.shape, strict=True))
-
-    def factors(self) -> tuple[int, ...]:
-        """How many cells are joined along each axis for the next grid."""
-        open_axes = [a for a, n in enumerate(self.shape) if n >= 4]
-        least = min((self.spacing[a] for a in open_axes), default=0.0)
-        return tuple(
-            2 if a in open_axes and self.spacing[a] <= _ALIKE * least else 1 for a in range(3)
-        )
-
-    def coarser(self, by: tuple[int, ...]) -> Level:
-        """Join cells: areas and volumes are summed, distances across joined cells double."""
-        faces, ties = [], []
-        for axis, (face, tie) in enumerate(zip(self.faces, self.ties, strict=True)):
-            if by[axis] == 2:
-                face, tie = _lengthened(face, tie, axis)
-            across = tuple(1 if a == axis else n for a, n in enumerate(by))
-            faces.append(_summed(face, across))
-            ties.append(_summed(tie, across))
-        return Level(
-            tuple(faces),
-            tuple(ties),
-            _summed(self.reaction, by),
-            tuple(h * n for h, n in zip(self.spacing, by, strict=True)),
-            self.periodic,
-        )
-
-    def inverse(self) -> Tensor:  # (cells, cells)
-        """Dense inverse, of what is not singular, symmetric."""
-        n = prod(self.shape)
-        matrix = torch.diag(self.diagonal.flatten())
-        number = torch.arange(n).reshape(self.shape)
-        for axis, face in enumerate(self.faces):
-            pair = number.flatten(), number.roll(-1, axis).flatten()
-            for rows, columns in (pair, pair[::-1]):
-                matrix.index_put_((rows, columns), -face.flatten(), accumulate=True)
-        values, vectors = torch.linalg.eigh(matrix)
-        floor = 1e-12 * values[-1]
-        found = torch.where(values > floor, 1 / values.clamp_min(floor), 0.0)
-        result: Tensor = (vectors * found) @ vectors.mT
-        return result
-
-
-def _lengthened(face: Tensor, tie: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Join pairs along an axis: half of the way through a pair comes in series on either side."""
-    n = face.shape[axis]
-    inner, outer = (face[(slice(None),) * axis + (slice(k, None, 2),)] for k in (0, 1))
-    if n % 2:
-        last = inner.narrow(axis, -1 % inner.shape[axis], 1)
-        outer = torch.cat([outer, last], axis)
-        inner = torch.cat([inner.narrow(axis, 0, inner.shape[axis] - 1), 0 * last], axis)
-    half = torch.where(inner > 0, 0.5 / inner, 0.0)
-    total = half + half.roll(-1, axis)
-    found = outer / (1 + outer * total)
-    pairs = half.repeat_interleave(2, axis).narrow(axis, 0, n)
-    return found, _summed(tie / (1 + tie * pairs), tuple(1 + (a == axis) for a in range(3)))
-
-
-def _summed(x: Tensor, by: tuple[int, ...]) -> Tensor:
-    """Sum over the cells that are joined."""
-    for axis, factor in enumerate(by):
-        if factor == 2:
-            if x.shape[axis] % 2:
-                x = pad(x, [0, 0] * (2 - axis) + [0, 1] + [0, 0] * axis)
-            x = x.unflatten(axis, (-1, 2)).sum(axis + 1)
-    return x
-
-
-def finest(A: StencilOperator) -> Level:
-    """Part an operator into faces, ties and reactions, on three axes."""
-    domain, k = A.domain, A.coefficient
-    grid, missing = domain.grid, 3 - domain.grid.dim
-    shape = (1,) * missing + grid.shape
-    k = k.detach().double() if isinstance(k, Tensor) else k
-    none = torch.zeros(shape, dtype=torch.float64)
-    ties = []
-    for axis, h in enumerate(grid.spacing):
-        held = sum(domain.held(axis, step) for step in (-1, 1))
-        tie = torch.where(domain.active, held * k / h**2, 0.0)
-        ties.append(tie.reshape(shape))
-    anchor = A.anchor.detach().double().reshape(shape)
-    rest = anchor - sum(ties)
-    rest = torch.where(rest > 32 * torch.finfo(A.dtype).eps * anchor, rest, 0.0)
-    faces = [f.detach().double().reshape(shape) for f in A.faces()]
-    longest = max(grid.spacing)
-    return Level(
-        (none,) * missing + tuple(faces),
-        (none,) * missing + tuple(ties),
-        rest,
-        (longest,) * missing + grid.spacing,
-        (False,) * missing + domain.periodic,
-    )
+_GRAIN = 100_000  # cells worth a thread
 
 
 class Multigrid(LinearOperator):
@@ -156,7 +30,7 @@ class Multigrid(LinearOperator):
     symmetric = True
 
     def __init__(self, A: StencilOperator, smoothing: int, precision: torch.dtype) -> None:
-        self.domain, self.shape = A.domain, A.shape
+        self.operator, self.domain, self.shape = A, A.domain, A.shape
         self.dtype, self.device = A.dtype, A.device
         self._precision, self._smoothing = precision, smoothing
         level = finest(A)
@@ -165,13 +39,15 @@ class Multigrid(LinearOperator):
         while True:
             by = level.factors()
             self.shapes.append(level.shape)
-            if prod(level.shape) <= _COARSEST or max(by) == 1:
+            if math.prod(level.shape) <= _COARSEST or max(by) == 1:
                 break
             lines = A.weights if not self._grids and A.kind == "lines" else None
-            self._grids.append(_Grid(level, by, precision, lines))
-            level = level.coarser(by)
-            self._grids[-1].toward(level)
+            coarse = level.coarser(by)
+            self._grids.append(_Grid(level, coarse, by, precision, lines))
+            level = coarse
         self._inverse = level.inverse().to(precision)
+        with torch.no_grad():
+            self._parts = stiff_parts(A)
 
     @property
     def n_bytes(self) -> int:
@@ -189,6 +65,15 @@ class Multigrid(LinearOperator):
         Args:
             x: Right-hand sides.
         """
+        parts, A = self._parts, self.operator
+        if parts is None:
+            return self._cycled(x)
+        with torch.no_grad():
+            constant = parts(x)
+            found = self._cycled(x - A(constant))
+            return found + constant - parts(A(found))
+
+    def _cycled(self, x: Tensor) -> Tensor:
         field = self.domain.embed(x).to(self._precision)
         found = self._cycle(0, field.reshape(len(x), self.domain.grid.n_cells).contiguous())
         return self.domain.restrict(found.reshape(field.shape)).to(self.dtype)
@@ -221,74 +106,78 @@ class _Grid:
     def __init__(
         self,
         level: Level,
+        coarse: Level,
         by: tuple[int, ...],
         dtype: torch.dtype,
         lines: tuple[Tensor, ...] | None,
     ) -> None:
-        self.shape, self.by, self.dtype = level.shape, by, dtype
+        self.shape = level.shape
         self.both = int(not level.two_coloured)
         d = level.diagonal
-        inverse = torch.where(d > 0, 1 / d.clamp_min(torch.finfo(d.dtype).tiny), 0.0).to(dtype)
+        inverse = torch.where(d > 0, 1 / d.clamp_min(torch.finfo(d.dtype).tiny), 0.0)
         self.lines = lines is not None
         weights = list(level.faces)
         if lines is not None:
-            none = torch.zeros(1)
-            weights = [none] * (3 - len(lines)) + [w.detach() for w in lines]
-        held = [inverse, *(w.to(dtype).contiguous() for w in weights)]
-        self.fields = [a.reshape(-1) for a in _bridge.arrays(*held)]
-
-    def toward(self, coarse: Level) -> None:
-        """Learn where the coarser grid has faces."""
-        self.far = coarse.shape
-        shares = [
-            ((f > 0) * (0.25 if n == 2 else 0.0)).to(self.dtype)
-            for f, n in zip(coarse.faces, self.by, strict=True)
-        ]
-        self.shares = [a.reshape(-1) for a in _bridge.arrays(*shares)]
-        self.halved = tuple(n - 1 for n in self.by)
+            weights = [torch.zeros(1)] * (3 - len(lines)) + [w.detach() for w in lines]
+        self.fields = _flat(*(w.to(dtype).contiguous() for w in (inverse, *weights)))
+        self.single = level.varies
+        shares = level.shares(by) if level.varies else tuple(
+            (face > 0) * (0.25 * (n - 1)) for face, n in zip(coarse.faces, by, strict=True)
+        )  # fmt: skip
+        self.shares = _flat(*(share.to(dtype).contiguous() for share in shares))
+        self.far, self.halved = coarse.shape, tuple(n - 1 for n in by)
 
     def smooth(self, b: Tensor, steps: int) -> Tensor:
         """Relax the colours in turn, from zero."""
-        from tensornet.pde import multigrid_sweeps as sweeps
+        from tensornet.pde.multigrid_sweeps import start
 
-        (ni, nj, nk), x = self.shape, torch.empty_like(b)
-        rows = len(b) * ni * nj
-        flat = [a.reshape(-1) for a in _bridge.arrays(x, b)]
+        x = torch.empty_like(b)
+        flat = _flat(x, b)
         if self.both:
             x.zero_()
-            self._relax(flat, rows, 0, False)
+            self._relax(flat, 0, False)
         else:
-            sweeps.start(*flat, self.fields[0], rows, nj, ni, nk)
-        self._relax(flat, rows, 1, False)
+            self._spread(b, lambda *ends: start(*flat, self.fields[0], *self.shape, *ends))
+        self._relax(flat, 1, False)
         for _ in range(steps - 1):
-            self._relax(flat, rows, 0, False)
-            self._relax(flat, rows, 1, False)
+            self._relax(flat, 0, False)
+            self._relax(flat, 1, False)
         return x
 
     def smooth_back(self, x: Tensor, b: Tensor, steps: int) -> Tensor:
         """Relax in the opposite order."""
-        rows = len(b) * self.shape[0] * self.shape[1]
-        flat = [a.reshape(-1) for a in _bridge.arrays(x, b)]
+        flat = _flat(x, b)
         for _ in range(steps):
-            self._relax(flat, rows, 1, True)
-            self._relax(flat, rows, 0, True)
+            self._relax(flat, 1, True)
+            self._relax(flat, 0, True)
         return x
 
-    def _relax(self, flat: list[Any], rows: int, colour: int, backwards: bool) -> None:
+    def _relax(self, flat: list[Any], colour: int, backwards: bool) -> None:
         from tensornet.pde.multigrid_sweeps import relax
 
-        relax(*flat, *self.fields, self.lines, colour, backwards, rows, *self.shape)
+        def run(*ends: int) -> None:
+            relax(*flat, *self.fields, self.lines, colour, backwards, *self.shape, *ends)
+
+        self._spread(flat[0], run)
+
+    def _spread(self, x: Any, run: Callable[[int, int], None]) -> None:
+        """Rows in parallel; one after the other where cells of a colour are neighbours."""
+        rows = math.prod(x.shape) // self.shape[2]
+        if self.both:
+            run(0, rows)
+        else:
+            _bridge.spread(run, rows, max(1, _GRAIN // self.shape[2]))
 
     def restrict(self, x: Tensor, b: Tensor) -> Tensor:
         """Residuals on the coarser grid."""
         from tensornet.pde.multigrid_sweeps import restrict
 
-        out = x.new_empty(len(x), prod(self.far))
+        out = x.new_empty(len(x), math.prod(self.far))
         rows = len(b) * self.shape[0] * self.shape[1]
-        flat = [a.reshape(-1) for a in _bridge.arrays(x, b, out)]
+        *flat, coarse = _flat(x, b, out)
         restrict(
-            *flat[:2], *self.fields, self.lines, self.both, rows, *self.shape,
-            flat[2], *self.shares, self.far, self.halved,
+            *flat, *self.fields, self.lines, self.both, rows, *self.shape,
+            coarse, *self.shares, self.single, self.far, self.halved,
         )  # fmt: skip
         return out
 
@@ -296,12 +185,19 @@ class _Grid:
         """Add the correction of the coarser grid, in place."""
         from tensornet.pde.multigrid_sweeps import prolong
 
-        rows = len(x) * self.shape[0] * self.shape[1]
-        flat = [a.reshape(-1) for a in _bridge.arrays(x, coarse.contiguous())]
-        prolong(
-            flat[0], self.fields[0], self.both, rows, *self.shape,
-            flat[1], *self.shares, self.far, self.halved,
-        )  # fmt: skip
+        fine, far = _flat(x, coarse.contiguous())
+
+        def run(*ends: int) -> None:
+            prolong(
+                fine, self.fields[0], self.both, *self.shape,
+                far, *self.shares, self.single, self.far, self.halved, *ends,
+            )  # fmt: skip
+
+        self._spread(x, run)
+
+
+def _flat(*tensors: Tensor) -> list[Any]:
+    return [a.reshape(-1) for a in _bridge.arrays(*tensors)]
 
 
 def multigrid(
@@ -320,8 +216,13 @@ def multigrid(
     the way back, which makes the cycle symmetric and positive definite. Interpolation is linear
     where faces are open, restriction its transpose, the coarsest grid is solved exactly.
 
+    Where the coefficient varies, interpolation follows it, and a joined cell stands for its
+    stiffest part. Stiff inclusions that coarse grids run together are parted again: the constants
+    on the connected parts where the coefficient is above its geometric middle are solved for
+    exactly, before and after the cycle.
+
     Iterations of `tensornet.linalg.pcg` hardly depend on the size, with obstacles and with free
-    surfaces. They do grow with the contrast of a coefficient that jumps.
+    surfaces, and little on the contrast of a coefficient that jumps.
 
     Args:
         A: A symmetric operator of this room, on the CPU.
@@ -330,8 +231,8 @@ def multigrid(
             an operator of double precision halves the memory.
 
     Returns:
-        A symmetric operator, ``M`` of `pcg`; its `to_scipy` is the ``M`` of scipy's solvers. It
-        uses one core.
+        A symmetric operator, ``M`` of `pcg`; its `to_scipy` is the ``M`` of scipy's solvers. Large
+        grids are swept in as many threads as torch uses.
 
     Raises:
         TypeError: If `A` is no operator of this room, or the precision is another dtype.
@@ -343,7 +244,8 @@ def multigrid(
 
     References:
         Briggs, Henson & McCormick, A Multigrid Tutorial (2000), chapters 3 and 4; Trottenberg,
-        Oosterlee & Schueller, Multigrid (2001), section 2.8.
+        Oosterlee & Schueller, Multigrid (2001), sections 2.8 and 7.7; Nicolaides, Deflation of
+        conjugate gradients, SIAM J. Numer. Anal. 24, 355 (1987), for the constants on parts.
 
     Examples:
         >>> from tensornet.linalg import pcg

@@ -2,8 +2,9 @@
 
 All axes close to rings, whose last weight is zero where a grid ends. Cells with an even sum of
 places are of the colour zero. Arrays are flat; weights are lines (one per place along each axis) or
-fields. ``far`` is the shape of the coarser grid, ``halved`` tells the axes along which pairs are
-joined, and ``vi, vj, vk`` are the shares of its neighbours in the interpolation, face by face.
+fields. Sweeps go over rows from ``begin`` to ``end``. ``far`` is the shape of the coarser grid,
+``halved`` tells the axes along which pairs are joined, and ``vi, vj, vk`` are the shares of its
+neighbours in the interpolation: one per cell with ``single``, else one per face of that grid.
 """
 
 from typing import Any
@@ -42,9 +43,11 @@ def _pulled(x, wi, wj, wk, p, around, w, k, nk):  # type: ignore[no-untyped-def]
 
 
 @jit
-def start(x: Any, b: Any, inverse: Any, rows: int, nj: int, ni: int, nk: int) -> None:
+def start(
+    x: Any, b: Any, inverse: Any, ni: int, nj: int, nk: int, begin: int, end: int
+) -> None:  # fmt: skip
     """Solve for the cells of colour zero alone, and clear the others."""
-    for row in range(rows):
+    for row in range(begin, end):
         j, i, p = row % nj, row // nj % ni, row * nk
         q, first = (i * nj + j) * nk, (i + j) & 1
         for k in range(first, nk, 2):
@@ -56,11 +59,12 @@ def start(x: Any, b: Any, inverse: Any, rows: int, nj: int, ni: int, nk: int) ->
 @jit
 def relax(
     x: Any, b: Any, inverse: Any, wi: Any, wj: Any, wk: Any, lines: bool, colour: int,
-    backwards: bool, rows: int, ni: int, nj: int, nk: int,
+    backwards: bool, ni: int, nj: int, nk: int, begin: int, end: int,
 ) -> None:  # fmt: skip
     """Solve for each cell of a colour in turn, in rows from first to last or backwards."""
-    for t in range(rows):
-        p, around, w, q, i, j = _row(rows - 1 - t if backwards else t, ni, nj, nk, lines)
+    for t in range(begin, end):
+        row = begin + end - 1 - t if backwards else t
+        p, around, w, q, i, j = _row(row, ni, nj, nk, lines)
         first = (i + j + colour) & 1
         count = (nk - first + 1) // 2
         for u in range(count):
@@ -99,7 +103,8 @@ def _parents(i, j, far, halved):  # type: ignore[no-untyped-def]
 @jit
 def restrict(
     x: Any, b: Any, inverse: Any, wi: Any, wj: Any, wk: Any, lines: bool, both: int, rows: int,
-    ni: int, nj: int, nk: int, out: Any, vi: Any, vj: Any, vk: Any, far: Any, halved: Any,
+    ni: int, nj: int, nk: int, out: Any, vi: Any, vj: Any, vk: Any, single: bool, far: Any,
+    halved: Any,
 ) -> None:  # fmt: skip
     """Hand residuals to the coarser grid: those of colour zero, or of both colours."""
     out[:] = 0
@@ -113,7 +118,10 @@ def restrict(
             pulled = _pulled(x, wi, wj, wk, p, around, w, k, nk)
             r = b[p + k] + pulled - x[p + k] / inverse[q + k]
             own, near, face = _beside(k, far[2], halved[2])
-            si, sj, sk = vi[f1 + own] * r, vj[f2 + own] * r, vk[p0 + face] * r
+            if single:
+                si, sj, sk = vi[q + k] * r, vj[q + k] * r, vk[q + k] * r
+            else:
+                si, sj, sk = vi[f1 + own] * r, vj[f2 + own] * r, vk[p0 + face] * r
             out[c + p0 + own] += r - si - sj - sk
             out[c + p1 + own] += si
             out[c + p2 + own] += sj
@@ -122,11 +130,11 @@ def restrict(
 
 @jit
 def prolong(
-    x: Any, inverse: Any, both: int, rows: int, ni: int, nj: int, nk: int, coarse: Any,
-    vi: Any, vj: Any, vk: Any, far: Any, halved: Any,
+    x: Any, inverse: Any, both: int, ni: int, nj: int, nk: int, coarse: Any, vi: Any, vj: Any,
+    vk: Any, single: bool, far: Any, halved: Any, begin: int, end: int,
 ) -> None:  # fmt: skip
     """Add what the coarser grid found, to cells of colour zero or of both colours."""
-    for row in range(rows):
+    for row in range(begin, end):
         j, i, p = row % nj, row // nj % ni, row * nk
         q = (i * nj + j) * nk
         p0, p1, p2, f1, f2 = _parents(i, j, far, halved)
@@ -135,10 +143,14 @@ def prolong(
             if inverse[q + k] == 0:
                 continue
             own, near, face = _beside(k, far[2], halved[2])
+            if single:
+                si, sj, sk = vi[q + k], vj[q + k], vk[q + k]
+            else:
+                si, sj, sk = vi[f1 + own], vj[f2 + own], vk[p0 + face]
             here = coarse[c + p0 + own]
             x[p + k] += (
                 here
-                + vi[f1 + own] * (coarse[c + p1 + own] - here)
-                + vj[f2 + own] * (coarse[c + p2 + own] - here)
-                + vk[p0 + face] * (coarse[c + p0 + near] - here)
+                + si * (coarse[c + p1 + own] - here)
+                + sj * (coarse[c + p2 + own] - here)
+                + sk * (coarse[c + p0 + near] - here)
             )

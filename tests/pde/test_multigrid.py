@@ -1,5 +1,6 @@
 """Multigrid against dense matrices, its laws, and its numbers of iterations."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tensornet.pde import (
     poisson,
     theta_step,
 )
+from tensornet.pde.stiff_parts import stiff_parts
 
 OPEN_TOP: Any = ("neumann", "neumann", ("neumann", "dirichlet"))
 
@@ -44,6 +46,26 @@ def pool(n: int) -> Problem:
     return poisson(domain, source=noise(n, n, n))
 
 
+def balls(n: int, contrast: float) -> Tensor:
+    """A coefficient of twenty balls, 14 % of the volume, that do not touch."""
+    generator = torch.Generator().manual_seed(5)
+    radius = (0.14 / 20 * 3 / (4 * torch.pi)) ** (1 / 3)
+    kept = list[Tensor]()
+    centers = torch.stack(Grid((n, n, n), spacing=1 / n).centers(), -1)
+    k = torch.ones(n, n, n, dtype=torch.float64)
+    while len(kept) < 20:
+        c = radius + (1 - 2 * radius) * torch.rand(3, generator=generator, dtype=torch.float64)
+        if all(float((c - other).norm()) > 2 * radius for other in kept):
+            kept.append(c)
+            k[(centers - c).norm(dim=-1) < radius] = contrast
+    return k
+
+
+def inclusions(n: int, contrast: float) -> Problem:
+    k = balls(n, contrast)
+    return poisson(Grid(k.shape, spacing=1 / n), coefficient=k, source=noise(*k.shape))
+
+
 def small(case: str) -> Problem:
     """One of many shapes and boundaries, small enough for dense matrices."""
     if case == "line":
@@ -61,10 +83,25 @@ def small(case: str) -> Problem:
     if case == "coefficient":
         k = 1 + 5 * torch.rand(15, 14, generator=torch.Generator().manual_seed(2)).double()
         return poisson(Grid((15, 14), spacing=0.1), coefficient=k)
+    if case == "stiff, rings":
+        k = 1e4 ** (torch.rand(13, 14, generator=torch.Generator().manual_seed(2)) > 0.6).double()
+        k[3:6] = 1e4  # all around one ring
+        boundary: Any = ("neumann", "periodic")
+        return poisson(Grid((13, 14), spacing=0.1), coefficient=k, boundary=boundary, project=True)
+    if case == "stiff":
+        return inclusions(9, 1e4)
+    if case == "soft, flat":
+        k, mask = balls(10, 1e-4), noise(10, 10, 10) < 1.0
+        grid = Grid((10, 10, 10), spacing=(0.1, 0.1, 0.4))
+        domain = Domain(grid, mask=mask, boundary=OPEN_TOP, drop_isolated=True)
+        return poisson(domain, coefficient=k, project=True)
     return sphere(8)
 
 
-CASES = ("line", "odd rings", "even rings", "flat cells", "two parts", "coefficient", "sphere")
+CASES = (
+    *("line", "odd rings", "even rings", "flat cells", "two parts", "coefficient", "sphere"),
+    *("stiff", "stiff, rings", "soft, flat"),
+)
 
 
 @pytest.mark.parametrize("smoothing", [1, 2])
@@ -85,7 +122,8 @@ def test_close_to_the_inverse(case: str) -> None:
     A = small(case).operator
     matrix, M = A.to_dense(), multigrid(A).to_dense()
     values = torch.linalg.eigvals(M @ matrix).real.sort().values[len(A.nullspace) :]
-    assert float(values[0]) > 0.5
+    least = {"stiff": 0.1, "stiff, rings": 0.1, "soft, flat": 0.12}.get(case, 0.5)
+    assert float(values[0]) > least
     assert float(values[-1]) < 1.5
 
 
@@ -110,6 +148,46 @@ def test_iterations_do_not_grow(case: str) -> None:
         counts.append(found.n_iterations)
     assert max(counts) <= 8
     assert counts[-1] <= 1.5 * counts[0]
+
+
+@pytest.mark.parametrize("contrast", [1e-4, 1.0, 10.0, 100.0, 1e4, 1e6])
+def test_iterations_hardly_grow_with_the_contrast(contrast: float) -> None:
+    most = {1e-4: 8, 1.0: 7, 10.0: 9, 100.0: 15, 1e4: 23, 1e6: 26}[contrast]
+    for n in (16, 32):
+        p = inclusions(n, contrast)
+        found = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-6)
+        assert found.converged
+        assert found.n_iterations <= most
+        left = p.residual(found.value).norm() / p.rhs.norm()
+        assert float(left) < 1.01e-6
+
+
+def test_stiff_parts_are_told_apart() -> None:
+    p = small("stiff, rings")
+    parts = stiff_parts(p.operator)
+    assert parts is not None
+    assert stiff_parts(sphere(8).operator) is None
+    assert stiff_parts(inclusions(8, 5.0).operator) is None
+    Z = torch.zeros(p.operator.shape[0], parts.count, dtype=torch.float64)
+    Z[parts.place, parts.label] = 1
+    k = p.operator.coefficient
+    assert isinstance(k, Tensor)
+    assert torch.equal(Z.sum(1) > 0, k.flatten() > 100)
+    coarse = Z.mT @ p.operator.to_dense() @ Z
+    want = Z @ torch.linalg.inv(coarse) @ Z.mT
+    assert_close(parts(torch.eye(len(Z), dtype=torch.float64)), want, rtol=1e-11, atol=1e-14)
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tensornet.pde.multigrid"], "_GRAIN", 64)
+    for p in (sphere(16), inclusions(16, 100.0)):
+        M, b = multigrid(p.operator), torch.stack([p.rhs, 2 * p.rhs])
+        alone, threads = M(b), torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            assert_close(M(b), alone, rtol=0, atol=0)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def test_plain_gradients_need_more() -> None:
