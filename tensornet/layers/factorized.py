@@ -71,7 +71,7 @@ class FactorizedLinear(nn.Module):
     Examples:
         >>> layer = FactorizedLinear(64, 32, "tensor_train", rank=0.2)
         >>> layer(torch.ones(5, 64)).shape, layer.ranks, layer.compression > 4
-        (torch.Size([5, 32]), (5, 5), True)
+        (torch.Size([5, 32]), (4, 5), True)
     """
 
     def __init__(
@@ -298,6 +298,8 @@ class FactorizedLinear(nn.Module):
                 f"tolerance={tolerance!r}."
             )
         weight = linear.weight.detach()
+        _check.dense(name, "linear.weight", weight)
+        _check.tolerance(name, tolerance=tolerance)
         layer = cls(
             linear.in_features, linear.out_features, factorization, 1 if rank is None else rank,
             implementation, in_shape=in_shape, out_shape=out_shape, bias=linear.bias is not None,

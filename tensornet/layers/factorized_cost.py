@@ -35,7 +35,7 @@ class _Machine:
 
 
 # One thread of an x86 server with AVX-512. For other devices orders of magnitude, not measured.
-_MACHINES = {"cpu": _Machine(4e-6, 30e-6, 35e9, 12e9, 8)}
+_MACHINES = {"cpu": _Machine(15e-6, 80e-6, 35e9, 12e9, 8)}
 _OTHER = _Machine(8e-6, 40e-6, 1e13, 1.5e12, 64)
 
 

@@ -63,7 +63,7 @@ def ranks_of(where: str, kind: str, shape: Sequence[int], rank: Rank) -> tuple[i
         (4, 4)
     """
     most = largest_ranks(kind, shape)
-    if isinstance(rank, bool) or not isinstance(rank, int | float | Sequence | torch.Size):
+    if isinstance(rank, bool | str) or not isinstance(rank, int | float | Sequence):
         raise TypeError(
             f"`{where}(rank=...)` must be a whole number, a share of the dense entries, or a tuple."
             f" Got {rank!r}."

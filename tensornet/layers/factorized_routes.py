@@ -35,6 +35,8 @@ class Step:
         columns: Size of the axis that goes in.
         before: Size of what stands before that axis.
         behind: Size of what stands behind it.
+        axes: Order of the axes of the part, where it is one.
+        n_above: For CP, how many of the parts belong to the rows.
     """
 
     parts: tuple[int, ...]
@@ -44,6 +46,8 @@ class Step:
     columns: int
     before: int
     behind: int
+    axes: tuple[int, ...] | None = None
+    n_above: int | None = None
 
     def fold(self, parts: Sequence[Tensor]) -> Tensor:  # (rows, columns)
         """Make the matrix of the parts.
@@ -51,8 +55,16 @@ class Step:
         Args:
             parts: All parts of the format.
         """
-        made = contract(self.pattern, *[parts[k] for k in self.parts])
-        return made.reshape(self.rows, self.columns)
+        chosen = [parts[k] for k in self.parts]
+        if self.n_above is not None:
+            above, below = chosen[: self.n_above], chosen[self.n_above :]
+            if not below:
+                return _khatri_rao(above)
+            columns = _khatri_rao(below).t()
+            return _khatri_rao(above) @ columns if above else columns
+        if self.axes is not None:
+            return chosen[0].permute(self.axes).reshape(self.rows, self.columns)
+        return contract(self.pattern, *chosen).reshape(self.rows, self.columns)
 
 
 @dataclass(frozen=True)
@@ -99,14 +111,15 @@ class Route:
             return functional.linear(x, matrices[-1], bias)
         batch = x.shape[:-1]
         n = math.prod(batch)
-        y = x.reshape(n, x.shape[-1]).t()  # rows last, so that the products are wide
+        y = x.reshape(n, x.shape[-1]).t().contiguous()  # rows last, so that the products are wide
         for step, matrix in zip(self.steps, matrices, strict=True):
             y = y.reshape(step.before, step.columns, step.behind * n)
             if step.before == 1:
                 y = matrix @ y[0]
             else:
                 y = torch.bmm(matrix.expand(step.before, step.rows, step.columns), y)
-        y = y.reshape(-1, n).t().contiguous()
+        last = self.steps[-1]
+        y = y.reshape(last.before * last.rows * last.behind, n).t().contiguous()
         if bias is not None:
             y = y + bias
         return y.reshape(*batch, y.shape[-1])
@@ -185,11 +198,26 @@ def linear_routes(
             for k in range(1, n)
             for cuts in combinations(range(1, n), k)
         ]
-    return tuple(_route(words, sizes, start, group) for group in [[dense], *groups])
+    return tuple(
+        _route(words, sizes, start, group, columnwise=kind == "cp") for group in [[dense], *groups]
+    )
+
+
+def _khatri_rao(factors: Sequence[Tensor]) -> Tensor:  # (d_1 d_2 ..., r)
+    """Multiply factors (d, r) column by column; the columns stay last, where memory is."""
+    made = factors[0]
+    for factor in factors[1:]:
+        made = (made[:, None, :] * factor).flatten(0, 1)
+    return made
 
 
 def _route(
-    words: Sequence[str], sizes: dict[str, int], start: str, group: Sequence[tuple[str, str]]
+    words: Sequence[str],
+    sizes: dict[str, int],
+    start: str,
+    group: Sequence[tuple[str, str]],
+    *,
+    columnwise: bool,
 ) -> Route:
     """Make a route of the letters of the parts, of the input, and of rows and columns."""
 
@@ -207,7 +235,10 @@ def _route(
         shapes = tuple(tuple(sizes[c] for c in word) for word in chosen)
         pattern = f"{','.join(chosen)}->{rows}{columns}"
         sized = (volume(rows), volume(columns), volume(before), volume(behind))
-        steps.append(Step(parts, pattern, shapes, *sized))
+        one = chosen[0] if len(chosen) == 1 and set(chosen[0]) == set(rows + columns) else None
+        axes = None if one is None else tuple(one.index(c) for c in rows + columns)
+        above = sum(bool(set(word) & set(_OUT)) for word in chosen) if columnwise else None
+        steps.append(Step(parts, pattern, shapes, *sized, axes, above))
         state = before + rows + behind
     return Route(", ".join(f"{rows}<{columns}" for rows, columns in group), tuple(steps))
 
