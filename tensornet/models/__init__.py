@@ -12,6 +12,7 @@ from tensornet.models.lennard_jones import LennardJones as LennardJones
 from tensornet.models.lord import LordNet as LordNet
 from tensornet.models.lord_files import load_lordnet as load_lordnet
 from tensornet.models.lord_files import save_lordnet as save_lordnet
+from tensornet.models.lord_flow import LordStepper as LordStepper
 from tensornet.models.lord_problem import DiffusionFamily as DiffusionFamily
 from tensornet.models.potential import Potential as Potential
 from tensornet.models.registry import CONFIGS as CONFIGS

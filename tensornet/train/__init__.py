@@ -22,3 +22,4 @@ from tensornet.train.recipe import RecipeError as RecipeError
 from tensornet.train.recipe import TrainingError as TrainingError
 from tensornet.train.residual import ResidualFit as ResidualFit
 from tensornet.train.residual import fit_residual as fit_residual
+from tensornet.train.residual_flows import FlowRollouts as FlowRollouts

@@ -77,12 +77,13 @@ def fit_residual(
     square of the residual is minimised, as in the paper; its condition is that of the operator
     squared. With ``loss="preconditioned"`` a power of the inverse of the linear part comes first:
     1/2 for the error in the norm of the operator, 1 for the error of the answer. It is relative to
-    what answering zero would give.
+    what answering zero would give, or what the problem calls its ``reference``. A problem with a
+    method ``keep`` is given the answers, for models that are trained on what they did.
 
-    Adam, with a rate that rises for a twentieth of the way and falls as a cosine. The weights with
-    the least loss, as a running mean over about a twentieth of the steps, are kept. A model
-    that a step spoils (NaN) is put back to them, and the training ends with a message. On Ctrl-C
-    they are put back too.
+    Adam, with a rate that rises for a twentieth of the way and falls as a cosine. Where the loss is
+    no finite number any more, the training ends with a message, and the weights with the least
+    loss so far, as a running mean over a twentieth of the steps, are put back. Ctrl-C leaves the
+    model with the weights it has then.
 
     Args:
         model: Called as ``model(**inputs)``; its parameters are changed.
@@ -144,7 +145,7 @@ def fit_residual(
 
 
 class _Run:
-    """State of a training: best weights, running mean, history."""
+    """State of a training: running mean, best weights so far, history."""
 
     def __init__(
         self,
@@ -184,7 +185,9 @@ class _Run:
             value = r.square().mean()
         else:
             z = self.problem.scaled_residual(r, self.power, **inputs)
-            zero = self.problem.residual(torch.zeros_like(answer), **inputs)
+            reference = getattr(self.problem, "reference", None)
+            other = reference(answer, **inputs) if reference else torch.zeros_like(answer)
+            zero = self.problem.residual(other.detach(), **inputs)
             z0 = self.problem.scaled_residual(zero, self.power, **inputs).detach()
             value = (_squared(z) / _squared(z0).clamp_min(torch.finfo(z.dtype).tiny)).mean()
         keep = getattr(self.problem, "keep", None)
@@ -231,15 +234,14 @@ class _Run:
         log.info("step %d/%d  loss %.3g", self.done, self.steps, self.mean)
 
     def ended(self) -> ResidualFit:
-        """Put the best weights back, and say how it went."""
-        if self.spoiled or self.best < math.inf:
+        """Say how it went; put the best weights back if it went wrong."""
+        if self.spoiled:
             self.model.load_state_dict(self.weights)
         self.model.eval()
         if self.spoiled:
-            said = f"The loss was not finite after {self.done} steps; the weights before are kept."
+            said = f"The loss was not finite after {self.done} steps; the best weights are kept."
         else:
-            least = min(self.best, self.mean)
-            said = f"{self.done} steps in {self.used:.0f} s of CPU time, loss {least:.3g}."
+            said = f"{self.done} steps in {self.used:.0f} s of CPU time, loss {self.mean:.3g}."
         done = not self.spoiled
         return ResidualFit(said, done, self.history, self.done, self.used)
 
