@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tensornet.linalg.mode_product import mode_multiplied
-from tensornet.pde.boundary import Side
+from tensornet.pde.axis import Axis
+from tensornet.pde.axis import line_operator as line_operator
 from tensornet.pde.operator import LinearOperator, StencilOperator
-
-MOST = 4096  # cells along an axis whose dense eigenbasis is made
 
 
 class BoxPreconditioner(LinearOperator):
@@ -24,30 +22,30 @@ class BoxPreconditioner(LinearOperator):
         if isinstance(k, Tensor):
             k = float(A.domain.restrict(k.detach()).mean())
         total = torch.full(grid.shape, A.shift, dtype=torch.float64)
-        bases = []
-        for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
-            if n > MOST:
-                raise ValueError(
-                    f"`box_preconditioner(A=...)` must have at most {MOST} cells along an axis, "
-                    f"for it uses dense eigenvectors. Got {n}."
-                )
-            values, vectors = torch.linalg.eigh(line_operator(n, *A.domain.sides[axis]))
-            bases.append(vectors.to(self.device, self.dtype))
+        self._axes = []
+        for a, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
+            axis = Axis("box_preconditioner(A=...)", n, *A.domain.sides[a], h)
+            self._axes.append(axis)
             along = [1] * grid.dim
-            along[axis] = n
-            total = total + (values * (k / h**2)).reshape(along)
+            along[a] = n
+            total = total + (k * axis.values).reshape(along)
         floor = 1e-12 * float(total.max())
         held = float(A.domain.restrict(A.anchor.detach()).mean())
         inverse = torch.where(total > floor, 1 / total.clamp_min(floor), 1 / held if held else 0.0)
-        self._bases, self._inverse = bases, inverse.to(self.device, self.dtype)
+        self._inverse = inverse.to(self.device, self.dtype)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of eigenvectors and eigenvalues."""
+        return self._inverse.nbytes + sum(axis.n_bytes for axis in self._axes)
 
     def _apply(self, x: Tensor) -> Tensor:
         field = self.domain.embed(x)
-        for axis, V in enumerate(self._bases, 1):
-            field = mode_multiplied(field, V.mT, axis)
+        for k, axis in enumerate(self._axes, 1):
+            field = axis.analysed(field, k)
         field = field * self._inverse
-        for axis, V in enumerate(self._bases, 1):
-            field = mode_multiplied(field, V, axis)
+        for k, axis in enumerate(self._axes, 1):
+            field = axis.made(field, k)
         return self.domain.restrict(field)
 
 
@@ -56,7 +54,8 @@ def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
 
     The box has the boundary of `A`, no obstacles, and the mean of the coefficient; its inverse is
     diagonal in the products of eigenvectors of one axis each, so that applying it costs two small
-    matrix products per axis and there is nothing to set up. Without a mask and with a constant
+    matrix products per axis, or fast sine and cosine transforms where axes are long, and there is
+    hardly anything to set up. Without a mask and with a constant
     coefficient it is the inverse itself. With solid obstacles the number of iterations of
     conjugate gradients hardly depends on the size; with free surfaces it grows with it, and with
     the contrast of the coefficient.
@@ -69,7 +68,8 @@ def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
 
     Raises:
         TypeError: If `A` is no operator of this room.
-        ValueError: If it is not symmetric, or an axis has more than 4096 cells.
+        ValueError: If it is not symmetric, or an axis without a fast transform (periodic, or with
+            the two kinds of Dirichlet sides mixed) has more than 4096 cells.
 
     Derivatives:
         Any order in the vectors, none in the operator.
@@ -91,17 +91,3 @@ def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
     if not A.symmetric:
         raise ValueError("`box_preconditioner(A=...)` must be symmetric. Got one that is not.")
     return BoxPreconditioner(A)
-
-
-def line_operator(n: int, low: Side, high: Side) -> Tensor:  # (n, n)
-    """The operator of one axis, for spacing and coefficient one."""
-    off = torch.full((n - 1,), -1.0, dtype=torch.float64)
-    matrix = torch.diag(off, 1) + torch.diag(off, -1)
-    matrix += torch.diag(torch.full((n,), 2.0, dtype=torch.float64))
-    if low.kind == "periodic":
-        matrix[0, -1] -= 1
-        matrix[-1, 0] -= 1
-        return matrix
-    matrix[0, 0] += low.weight - 1
-    matrix[-1, -1] += high.weight - 1
-    return matrix

@@ -13,91 +13,18 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats.cp import CP
-from tensornet.pde.boundary import Boundary, Side
-from tensornet.pde.box import MOST, line_operator
+from tensornet.formats.tensor_train import TensorTrain
+from tensornet.formats.tucker import Tucker
+from tensornet.pde.axis import Axis
+from tensornet.pde.boundary import Boundary
 from tensornet.pde.domain import Domain
 from tensornet.pde.grid import Grid
+from tensornet.pde.low_rank_solve import Value, residual_norms, solved
 from tensornet.pde.operator import LinearOperator
 from tensornet.pde.problem import domain_of
 
 Array = NDArray[np.float64]
 _TAIL = 3  # terms that stand for all the smooth ones
-
-
-class Axis:
-    """Eigenvectors of one axis: a trigonometric transform where there is one, else a matrix.
-
-    Args:
-        n: Number of cells.
-        low: Lower side.
-        high: Upper side.
-        spacing: Width of a cell.
-    """
-
-    def __init__(self, n: int, low: Side, high: Side, spacing: float) -> None:
-        self.n, self.sides, self.spacing = n, (low, high), spacing
-        kind = _word(low), _word(high)
-        transforms = {
-            ("df", "df"): ("dst", 2, 1.0, n),
-            ("n", "n"): ("dct", 2, 0.0, n),
-            ("df", "n"): ("dst", 4, 0.5, n),
-            ("n", "df"): ("dct", 4, 0.5, n),
-            ("dc", "dc"): ("dst", 1, 1.0, n + 1),
-        }
-        self._transform, self._vectors = transforms.get(kind), torch.empty(0)
-        if self._transform is not None:
-            _, _, first, length = self._transform
-            angles = math.pi * (torch.arange(n, dtype=torch.float64) + first) / length
-            self.values = (2 * torch.sin(angles / 2) / spacing) ** 2
-            return
-        if n > MOST:
-            raise ValueError(
-                f"`exponential_sum_inverse(grid=...)` must have at most {MOST} cells along an "
-                f"axis with these sides, for it uses dense eigenvectors. Got {n}."
-            )
-        values, self._vectors = torch.linalg.eigh(line_operator(n, low, high))
-        if low.kind == "periodic":
-            values[0] = 0
-        self.values = values / spacing**2
-
-    def analysed(self, x: Tensor, axis: int = 0) -> Tensor:
-        """Coefficients of eigenvectors."""
-        return self._turned(x, axis, 0)
-
-    def made(self, x: Tensor, axis: int = 0) -> Tensor:
-        """What has these coefficients."""
-        return self._turned(x, axis, 1)
-
-    def _turned(self, x: Tensor, axis: int, back: int) -> Tensor:
-        if self._transform is None:
-            V = self._vectors.to(x.dtype)
-            return ((V if back else V.mT) @ x.movedim(axis, -2)).movedim(-2, axis)
-        import scipy.fft
-
-        word, kind = self._transform[0], self._transform[1]
-        if back:
-            kind = {2: 3}.get(kind, kind)
-        call = getattr(scipy.fft, word)
-        return torch.from_numpy(call(x.detach().numpy(), type=kind, axis=axis, norm="ortho"))
-
-    def multiplied(self, x: Tensor) -> Tensor:  # (n, r) -> (n, r)
-        """The second difference with the sides of the axis, from neighbours."""
-        low, high = self.sides
-        y = 2 * x
-        y[1:] -= x[:-1]
-        y[:-1] -= x[1:]
-        if low.kind == "periodic":
-            y[0] -= x[-1]
-            y[-1] -= x[0]
-        else:
-            y[0] += (low.weight - 1) * x[0]
-            y[-1] += (high.weight - 1) * x[-1]
-        return y / self.spacing**2
-
-
-def _word(side: Side) -> str:
-    """Its first letter, and that of where a value is held."""
-    return side.kind[0] + (side.at[0] if side.kind == "dirichlet" else "")
 
 
 @dataclass(frozen=True)
@@ -174,6 +101,7 @@ class ExponentialSumInverse(LinearOperator):
     Attributes:
         eigenvalues: The inverse's, a CP value of the shape of the grid.
         error: Largest relative error of an eigenvalue.
+        ratio: Of the largest to the smallest eigenvalue of the operator.
         singular: Whether the constant was left out.
     """
 
@@ -185,7 +113,7 @@ class ExponentialSumInverse(LinearOperator):
         self.shape = (domain.n, domain.n)
         self.coefficient, self.shift = coefficient, shift
         self.axes = [
-            Axis(n, *sides, h)
+            Axis("exponential_sum_inverse(grid=...)", n, *sides, h)
             for n, sides, h in zip(grid.shape, domain.sides, grid.spacing, strict=True)
         ]
         values = [coefficient * a.values for a in self.axes]
@@ -194,7 +122,8 @@ class ExponentialSumInverse(LinearOperator):
         self.singular = least == 0
         if self.singular:
             least = min(float(v[1]) for v in values)
-        found = reciprocal(most / least * (1 + 1e-12), tolerance)
+        self.ratio = most / least * (1 + 1e-12)
+        found = reciprocal(self.ratio, tolerance)
         self.error = found.error
         t, w = (torch.from_numpy(a) / least for a in (found.exponents, found.weights))
         weights = w * torch.exp(-t * shift)
@@ -219,49 +148,25 @@ class ExponentialSumInverse(LinearOperator):
             field = axis.made(field, k)
         return self.domain.restrict(field)
 
-    def solve(self, rhs: CP) -> CP:
+    def solve(self, rhs: Value) -> Value:
         """Do what `solve_low_rank` does, without its checks.
 
         Args:
             rhs: The right side.
         """
-        factors = []
-        for axis, F, E in zip(self.axes, rhs.factors, self.eigenvalues.factors, strict=True):
-            coefficients = axis.analysed(F)
-            factors.append(axis.made((E[:, :, None] * coefficients[:, None, :]).flatten(1)))
-        weights = torch.outer(self.eigenvalues._weights(), rhs._weights()).flatten()
-        return CP(tuple(factors), weights)
+        cut = max(0.1 * self.error / self.ratio, 1e-15)
+        found: Value = solved(self.axes, self.eigenvalues, rhs, cut)
+        return found
 
-    def residual(self, u: CP, rhs: CP) -> float:
+    def residual(self, u: Value, rhs: Value) -> float:
         """Relative residual, from neighbours on the grid, without a dense field.
-
-        Factors are orthogonalised, so that the norm of the small difference is that of a core of
-        twice the rank to the power of the dimension.
 
         Args:
             u: A solution.
             rhs: Its right side. Where the operator is singular its mean is taken off.
         """
-        k = self.coefficient
-        uppers, columns = [], []
-        for axis, U, F in zip(self.axes, u.factors, rhs.factors, strict=True):
-            one = torch.ones(axis.n, 1, dtype=U.dtype)
-            both = torch.cat([U, k * axis.multiplied(U), F, one], 1)
-            uppers.append(torch.linalg.qr(both, mode="r").R)
-            columns.append(F.mean(0))
-        r, q = u.rank, rhs.rank
-        places = [slice(0, r), slice(r, 2 * r), slice(2 * r, 2 * r + q), slice(2 * r + q, None)]
-        plain = [R[:, places[0]] for R in uppers]
-        right = CP(tuple(R[:, places[2]] for R in uppers), rhs.weights).to_dense()
-        if self.singular:
-            mean = CP(tuple(c[None] for c in columns), rhs.weights).to_dense()
-            right = right - mean * CP(tuple(R[:, places[3]] for R in uppers)).to_dense()
-        total = self.shift * CP(tuple(plain), u.weights).to_dense() - right
-        for a, R in enumerate(uppers):
-            mixed = [*plain[:a], R[:, places[1]], *plain[a + 1 :]]
-            total = total + CP(tuple(mixed), u.weights).to_dense()
-        size = torch.linalg.vector_norm(right)
-        return float(torch.linalg.vector_norm(total) / size) if size > 0 else float(size)
+        left, size = residual_norms(self.axes, u, rhs, self.coefficient, self.shift, self.singular)
+        return left / size if size > 0 else size
 
 
 def exponential_sum_inverse(
@@ -331,23 +236,24 @@ def exponential_sum_inverse(
 
 def solve_low_rank(
     inverse: ExponentialSumInverse,
-    rhs: CP,  # (*shape)
-) -> CP:  # (*shape)
+    rhs: Value,  # (*shape)
+) -> Value:  # (*shape)
     """Solve on a box for a right side of low rank, without a dense field.
 
-    The rank of the solution is the product of those of the inverse and of the right side; `round`
-    may lower it. The work is that of fast sine or cosine transforms of the factors.
+    The work is that of fast sine or cosine transforms of the factors. The rank of a CP solution is
+    the product of those of the inverse and of the right side; `round` may lower it. In the other
+    formats ranks are cut where that changes the residual by less than the inverse is exact.
 
     Args:
         inverse: Of the box.
-        rhs: Right side, at the centres of the cells. Where the operator is singular, its mean is
-            taken off, and the solution has none.
+        rhs: Right side, at the centres of the cells: a `CP`, `Tucker` or `TensorTrain` value. Where
+            the operator is singular, its mean is taken off, and the solution has none.
 
     Returns:
-        The solution; `inverse.residual(solution, rhs)` checks it.
+        The solution in the same format; `inverse.residual(solution, rhs)` checks it.
 
     Raises:
-        TypeError: If it is not a CP value in float64.
+        TypeError: If it is in another format, or not in float64.
         ValueError: If the shape differs from that of the grid, or numbers are not finite.
 
     Derivatives:
@@ -368,8 +274,11 @@ def solve_low_rank(
             "`solve_low_rank(inverse=...)` must be made by `exponential_sum_inverse`. "
             f"Got {type(inverse).__name__}."
         )
-    if not isinstance(rhs, CP):
-        raise TypeError(f"`solve_low_rank(rhs=...)` must be a CP value. Got {type(rhs).__name__}.")
+    if not isinstance(rhs, CP | Tucker | TensorTrain):
+        raise TypeError(
+            "`solve_low_rank(rhs=...)` must be a `CP`, `Tucker` or `TensorTrain` value. "
+            f"Got {type(rhs).__name__}."
+        )
     if rhs.dtype != torch.float64:
         raise TypeError(f"`solve_low_rank(rhs=...)` must be in float64. Got {rhs.dtype}.")
     if inverse.domain.mask is not None:

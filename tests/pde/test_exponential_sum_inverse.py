@@ -1,5 +1,6 @@
 """Kronecker inverses of boxes against dense matrices, and solutions of low rank."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tensornet.formats import CP
+from tensornet.formats import CP, TensorTrain, Tucker
 from tensornet.linalg import pcg
 from tensornet.pde import (
     Domain,
@@ -18,6 +19,7 @@ from tensornet.pde import (
     poisson,
     solve_low_rank,
 )
+from tensornet.pde.axis import Axis, line_operator
 from tensornet.pde.low_rank import reciprocal
 
 NODE = dirichlet(at="center")
@@ -29,6 +31,17 @@ SIDES: dict[str, Any] = {
     "mixed": (("dirichlet", "neumann"), ("neumann", "dirichlet"), (NODE, "neumann")),
     "open top": ("neumann", "periodic", ("neumann", "dirichlet")),
 }
+
+
+def given(kind: type[Any], shape: tuple[int, ...], rank: int) -> Any:
+    """A value in one of the formats, not alike along any two axes."""
+    a, b, c = (noise(n, rank) + k for k, n in enumerate(shape))
+    if kind is CP:
+        return CP((a, b, c), noise(rank))
+    if kind is Tucker:
+        return Tucker(noise(rank, rank, rank), (a, b, c))
+    middle = noise(rank, shape[1], rank) + 1
+    return TensorTrain((a[None], middle, c.mT[..., None]), torch.tensor(0.3, dtype=torch.float64))
 
 
 def noise(*shape: int) -> Tensor:
@@ -77,15 +90,57 @@ def test_reciprocal(ratio: float, tolerance: float) -> None:
     assert len(w) <= 70
 
 
-def test_large_box() -> None:
+@pytest.mark.parametrize("kind", [CP, Tucker, TensorTrain])
+@pytest.mark.parametrize("sides", ["dirichlet", "neumann"])
+def test_large_box(kind: type[Any], sides: str) -> None:
     n = 1024
-    inverse = exponential_sum_inverse(Grid((n, n, n), spacing=1 / n), tolerance=5e-8)
-    assert inverse.rank <= 40
-    rhs = CP((noise(n, 1), noise(n, 1) + 1, noise(n, 1)))
+    grid = Grid((n, n, n), spacing=1 / n)
+    inverse = exponential_sum_inverse(grid, boundary=sides, tolerance=5e-8)
+    assert inverse.rank <= 41
+    rhs = given(kind, (n, n, n), 1 if kind is TensorTrain else 2)
     u = solve_low_rank(inverse, rhs)
+    assert type(u) is kind
     assert 1e-10 < inverse.residual(u, rhs) < 1e-7
-    off = CP((1.001 * u.factors[0], *u.factors[1:]), u.weights)
-    assert inverse.residual(off, rhs) == pytest.approx(1e-3, rel=1e-3)
+    assert inverse.residual(1.001 * u, rhs) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Tucker, TensorTrain])
+@pytest.mark.parametrize("sides", SIDES)
+def test_other_formats(kind: type[Any], sides: str) -> None:
+    grid = Grid((5, 6, 4), spacing=(0.2, 0.1, 0.3))
+    options: Any = {"boundary": SIDES[sides], "coefficient": 1.7}
+    A = poisson(grid, project=True, **options).operator.shifted(0.5 * (sides == "nodes"))
+    inverse = exponential_sum_inverse(grid, shift=A.shift, tolerance=1e-9, **options)
+    rhs = given(kind, (5, 6, 4), 3)
+    u = solve_low_rank(inverse, rhs)
+    reached = A.project(rhs.to_dense().flatten())
+    left = torch.linalg.vector_norm(A(u.to_dense().flatten()) - reached)
+    relative = float(left / torch.linalg.vector_norm(reached))
+    assert relative < 2e-9
+    assert inverse.residual(u, rhs) == pytest.approx(relative, rel=1e-3, abs=1e-13)
+    assert_close(A.project(u.to_dense().flatten()), u.to_dense().flatten(), rtol=0, atol=1e-9)
+    off = A(1.1 * u.to_dense().flatten()) - reached
+    wrong = float(torch.linalg.vector_norm(off) / torch.linalg.vector_norm(reached))
+    assert inverse.residual(1.1 * u, rhs) == pytest.approx(wrong, rel=1e-9)
+
+
+@pytest.mark.parametrize("sides", ["dirichlet", "neumann", "nodes", "mixed"])
+def test_transforms_are_the_matrices(sides: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = Domain(Grid((9, 12, 10), spacing=(0.2, 0.1, 0.3)), boundary=SIDES[sides])
+    for k, (n, both) in enumerate(zip(domain.grid.shape, domain.sides, strict=True)):
+        axis = Axis("test", n, *both, 0.5)
+        V, x = axis.vectors(torch.float64), noise(9, 12, 10).requires_grad_()
+        assert_close(V.mT @ line_operator(n, *both) @ V * 4, torch.diag(axis.values))
+        plain = axis.analysed(x, k), axis.made(x, k)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules["tensornet.pde.axis"], "_FAST", {1: 0, 2: 0, 4: 0})
+            fast = axis.analysed(x, k), axis.made(x, k)
+            for one, other in zip(plain, fast, strict=True):
+                assert_close(one, other, rtol=1e-12, atol=1e-12)
+            if axis._transform is not None:
+                (slope,) = torch.autograd.grad(fast[1].square().sum(), x)
+                assert_close(slope, 2 * x)
+            assert_close(axis.made(axis.analysed(x.float(), k), k), x.float(), rtol=0, atol=1e-5)
 
 
 def test_preconditioner() -> None:
@@ -115,8 +170,8 @@ def test_refusals() -> None:
         exponential_sum_inverse(grid, coefficient=torch.ones(5, 6))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="4096"):
         exponential_sum_inverse(Grid(5000, spacing=0.1), boundary="periodic")
-    with pytest.raises(TypeError, match="CP value"):
-        solve_low_rank(inverse, torch.ones(5, 6))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`CP`, `Tucker` or"):
+        solve_low_rank(inverse, torch.ones(5, 6))  # type: ignore[type-var]
     with pytest.raises(TypeError, match="exponential_sum_inverse"):
         solve_low_rank(None, CP((noise(5, 1), noise(6, 1))))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shape"):
