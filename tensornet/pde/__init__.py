@@ -26,5 +26,7 @@ from tensornet.pde.navier_stokes_velocity import VelocityFlow as VelocityFlow
 from tensornet.pde.navier_stokes_vorticity import VorticityFlow as VorticityFlow
 from tensornet.pde.operator import LinearOperator as LinearOperator
 from tensornet.pde.operator import StencilOperator as StencilOperator
+from tensornet.pde.output import write_fields as write_fields
+from tensornet.pde.output import write_series as write_series
 from tensornet.pde.poisson import poisson as poisson
 from tensornet.pde.problem import Problem as Problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 
@@ -230,6 +230,8 @@ class Flow(ABC):
         begin = state if start is None else start
         self._check("step", state=state, start=begin)
         self._finite("step", state=state, start=begin)
+        if not state.numel():
+            return Solution(state.detach().clone(), True, "No states.", (), 0)
         with torch.no_grad():
             before = self._rows(state)
             if method == "explicit":
@@ -249,7 +251,7 @@ class Flow(ABC):
             bool((error <= rtol).all()),
             told(error, rtol, maxiter),
             tuple(history),
-            int(counts.max()) if len(counts) else 0,
+            int(counts.max()),
         )
 
     def rollout(
@@ -327,9 +329,10 @@ class Flow(ABC):
             scale = float(torch.linalg.vector_norm(self._rest(zero))) or 1.0
             rings = tuple(low.kind == "periodic" for low, _ in self.sides)
             matrix = partial(coloured, shape=self.state_shape, reach=self._reach, rings=rings)
-            mass = matrix(self._mass)
+            mass = matrix(partial(self._probed, self._mass))
+            slope = partial(self._probed, self._slope)
             found, history = pseudo_time(
-                self._rest, mass, lambda at: matrix(partial(self._slope, at)),
+                self._rest, mass, lambda at: matrix(partial(slope, at=at)),
                 x.detach()[None], scale, rtol, maxiter, 1.0, self._pinned,
             )  # fmt: skip
         error = torch.tensor([history[-1]])
@@ -341,7 +344,11 @@ class Flow(ABC):
     def _after(self, before: Tensor, after: Tensor) -> Tensor:
         return self._residual(after, before)
 
-    def _slope(self, at: Tensor, x: Tensor) -> Tensor:
+    def _probed(self, call: Callable[..., Tensor], x: Tensor, **options: Tensor) -> Tensor:
+        """Ask a map in double precision on the CPU, whatever the flow is in."""
+        return call(x.to(self.device, self.dtype), **options).cpu().double()
+
+    def _slope(self, x: Tensor, *, at: Tensor) -> Tensor:
         """Derivative of `_rest`, exact for it is quadratic."""
         return (self._rest(at + x) - self._rest(at - x)) / 2
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]
 _DEPTH = 8  # of the memory of the mixing
+_CHUNK = 400_000  # numbers in a batch of unit vectors
 _WORSE = 1e4  # growth of the residual that counts as divergence
 
 
@@ -91,25 +92,30 @@ def coloured(
     periods = [_period(n, 2 * reach + 1, ring) for n, ring in zip(space, rings, strict=True)]
     places = torch.arange(math.prod(shape)).reshape(parts, *space)
     rows, columns, values = [], [], []
-    for part, colour in product(range(parts), product(*(range(k) for k in periods))):
-        probe = torch.zeros(parts, *space, dtype=torch.float64)
-        every = tuple(slice(c, None, k) for c, k in zip(colour, periods, strict=True))
-        probe[part][every] = 1
-        found = linear(probe.reshape(1, *shape)).reshape(parts, *space)
-        source, known = places[part], torch.ones(space, dtype=torch.bool)
-        for axis, (n, c, k) in enumerate(zip(space, colour, periods, strict=True)):
-            p = torch.arange(n)
-            away = (c - p + reach) % k - reach  # the nearest place of this colour
-            there = p + away
-            ok = (away <= reach) & ((there % n == there) | rings[axis])
-            source = source.index_select(axis, (there % n))
-            along = [1] * dim
-            along[axis] = n
-            known = known & ok.reshape(along)
-        keep = known & (found != 0)
-        rows.append(places[keep])
-        columns.append(source.expand_as(places)[keep])
-        values.append(found[keep])
+    colours = list(product(range(parts), product(*(range(k) for k in periods))))
+    chunk = max(1, _CHUNK // math.prod(shape))
+    for begin in range(0, len(colours), chunk):
+        now = colours[begin : begin + chunk]
+        probes = torch.zeros(len(now), parts, *space, dtype=torch.float64)
+        for probe, (part, colour) in zip(probes, now, strict=True):
+            every = tuple(slice(c, None, k) for c, k in zip(colour, periods, strict=True))
+            probe[part][every] = 1
+        found = linear(probes.reshape(len(now), *shape)).reshape(probes.shape)
+        for one, (part, colour) in zip(found, now, strict=True):
+            source, known = places[part], torch.ones(space, dtype=torch.bool)
+            for axis, (n, c, k) in enumerate(zip(space, colour, periods, strict=True)):
+                p = torch.arange(n)
+                away = (c - p + reach) % k - reach  # the nearest place of this colour
+                there = p + away
+                ok = (away <= reach) & ((there % n == there) | rings[axis])
+                source = source.index_select(axis, there % n)
+                along = [1] * dim
+                along[axis] = n
+                known = known & ok.reshape(along)
+            keep = known & (one != 0)
+            rows.append(places[keep])
+            columns.append(source.expand_as(places)[keep])
+            values.append(one[keep])
     i, j, v = (torch.cat(part).numpy() for part in (rows, columns, values))
     return coo_matrix((v, (i, j)), (places.numel(),) * 2).tocsc()
 
@@ -154,7 +160,7 @@ def pseudo_time(
         matrix = jacobian(x) + mass / dt
         if hold is not None:
             matrix = matrix + hold
-        move = splu(matrix).solve(r.flatten().numpy())
+        move = splu(matrix).solve(r.flatten().cpu().double().numpy())
         trial = x - torch.from_numpy(move).to(x).reshape(x.shape)
         r_trial = rest(trial)
         error = float(torch.linalg.vector_norm(r_trial)) / scale

@@ -70,8 +70,9 @@ def navier_stokes_2d(
     """Discretise incompressible flow in two dimensions.
 
     ``formulation="vorticity"``: the state is the stream function at the corners of cells. The box
-    is closed, with walls at rest or sliding along themselves, or doubly periodic. Advection is
-    Arakawa's, which neither makes nor loses energy and enstrophy; the vorticity on walls is Thom's.
+    is closed, with walls at rest or sliding along themselves, or doubly periodic. Advection neither
+    makes nor loses energy, in a periodic box (Arakawa's) nor enstrophy; the vorticity on walls is
+    Thom's.
 
     ``formulation="velocity"``: the state is the velocity at faces and the pressure at centres, the
     staggered grid of Harlow and Welch, whose advection neither makes nor loses energy. There may be

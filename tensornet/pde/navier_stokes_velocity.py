@@ -165,6 +165,34 @@ class VelocityFlow(StaggeredFlow):
         found = torch.stack(made, 1)
         return found.reshape(*self._batch(state), *found.shape[1:])
 
+    def centrelines(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Velocities on the two lines through the middle, in two dimensions.
+
+        Args:
+            state: Velocities and pressure.
+
+        Returns:
+            The coordinate y and ``u(x = middle, y)``, the coordinate x and ``v(x, y = middle)``;
+            what walls and inflow hold at both ends is included.
+
+        Raises:
+            ValueError: If the grid has three axes.
+        """
+        self._check("centrelines", state=state)
+        if self.grid.dim != 2:
+            raise ValueError(f"`centrelines(...)` needs two axes. Got {self.grid.dim}.")
+        u, found = self._imposed(self._rows(state)), []
+        for axis, x in enumerate(self.grid.axes(dtype=self.dtype, device=self.device)):
+            component, start, length = 1 - axis, self.grid.origin[axis], self.grid.lengths[axis]
+            wide, n = self._wide(u[component], component, axis), self.grid.shape[component]
+            line = sum(wide.select(component + 1, (n + k) // 2 - 1) for k in (0, 1)) / 2
+            assert isinstance(line, Tensor)
+            ends = [line[:, :2].mean(1, keepdim=True), line[:, -2:].mean(1, keepdim=True)]
+            values = torch.cat([ends[0], line[:, 1:-1], ends[1]], 1)
+            places = torch.cat([x.new_full((1,), start), x, x.new_full((1,), start + length)])
+            found += [places, values.reshape(*self._batch(state), -1)]
+        return found[2], found[3], found[0], found[1]
+
     def divergence(self, state: Tensor) -> Tensor:  # (..., *shape)
         """Divergence of the velocity in the cells, zero inside obstacles.
 

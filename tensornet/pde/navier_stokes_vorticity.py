@@ -88,7 +88,7 @@ class VorticityFlow(Flow):
         if self.periodic:
             wide = pad(psi, (2, 2, 2, 2), "circular")
         else:  # mirrored at the walls: Thom's formula
-            wide = pad(pad(psi, (1, 1, 1, 1)), (1, 1, 1, 1), "reflect")
+            wide = pad(pad(psi, (1, 1, 1, 1))[:, None], (1, 1, 1, 1), "reflect")[:, 0]
         omega = self._minus_laplacian(wide)
         if self._drive is not None:
             omega = omega + self._drive
@@ -111,18 +111,28 @@ class VorticityFlow(Flow):
         return self.viscosity * self._minus_laplacian(omega) - self._jacobian(stream, omega)
 
     def _jacobian(self, p: Tensor, w: Tensor) -> Tensor:  # (b, m + 2, n + 2) twice -> (b, m, n)
-        """Arakawa's ``p_x w_y - p_y w_x``."""
+        """``p_x w_y - p_y w_x``: Arakawa's in a periodic box, else the one that keeps energy only.
+
+        Between walls the latter is the more accurate: fluxes of vorticity with the velocities at
+        faces.
+        """
         low, mid, high = slice(None, -2), slice(1, -1), slice(2, None)
-        e, west = p[:, high, mid], p[:, low, mid]
-        n, s = p[:, mid, high], p[:, mid, low]
         ne, se = p[:, high, high], p[:, high, low]
         nw, sw = p[:, low, high], p[:, low, low]
-        total = (s + se - n - ne) * w[:, high, mid] + (n + nw - s - sw) * w[:, low, mid]
-        total = total + (e + ne - west - nw) * w[:, mid, high]
-        total = total + (west + sw - e - se) * w[:, mid, low]
-        total = total + (e - n) * w[:, high, high] + (s - e) * w[:, high, low]
-        total = total + (n - west) * w[:, low, high] + (west - s) * w[:, low, low]
-        return total / (12 * math.prod(self.grid.spacing))
+        e, n, west, s = ne - se, ne - nw, nw - sw, se - sw
+        area = math.prod(self.grid.spacing)
+        if not self.periodic:
+            total = n * w[:, mid, high] - s * w[:, mid, low]
+            total = total + west * w[:, low, mid] - e * w[:, high, mid]
+            return total / (4 * area)
+        pe, pw = p[:, high, mid], p[:, low, mid]
+        pn, ps = p[:, mid, high], p[:, mid, low]
+        x, y = pe - pw, pn - ps
+        total = (x + n) * w[:, mid, high] - (x + s) * w[:, mid, low]
+        total = total + (y + west) * w[:, low, mid] - (y + e) * w[:, high, mid]
+        total = total + (pe - pn) * w[:, high, high] + (ps - pe) * w[:, high, low]
+        total = total + (pn - pw) * w[:, low, high] + (pw - ps) * w[:, low, low]
+        return total / (12 * area)
 
     def _residual(self, after: Tensor, before: Tensor) -> Tensor:
         between = after if self.theta == 1 else torch.lerp(before, after, self.theta)
@@ -196,6 +206,19 @@ class VorticityFlow(Flow):
         v = pad((p[..., :-2, :] - p[..., 2:, :]) / (2 * hx), (0, 0, 1, 1))
         return torch.stack([u, v], -3) + self._wall_velocity
 
+    def centrelines(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Velocities on the two lines through the middle, walls included.
+
+        Args:
+            state: The stream function.
+
+        Returns:
+            The coordinate y and ``u(x = middle, y)``, the coordinate x and ``v(x, y = middle)``.
+        """
+        u, v = self.velocity(state).unbind(-3)
+        x, y = self.node_axes()
+        return y, _middle(u, -2), x, _middle(v, -1)
+
     def vorticity(self, state: Tensor) -> Tensor:  # (..., nx + 1, ny + 1), periodic (nx, ny)
         """Vorticity at all corners of cells, on walls by Thom's formula, in their corners zero.
 
@@ -250,3 +273,9 @@ class VorticityFlow(Flow):
 
     def _at_rest(self) -> Tensor:
         return torch.zeros(self.state_shape, dtype=self.dtype, device=self.device)
+
+
+def _middle(x: Tensor, axis: int) -> Tensor:
+    """Values half way along an axis, the mean of two where no place is there."""
+    n = x.shape[axis]
+    return (x.select(axis, n // 2) + x.select(axis, (n - 1) // 2)) / 2
