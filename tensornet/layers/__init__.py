@@ -24,5 +24,6 @@ from tensornet.layers.radial import BesselBasis as BesselBasis
 from tensornet.layers.radial import GaussianBasis as GaussianBasis
 from tensornet.layers.radial import level_out as level_out
 from tensornet.layers.radial import polynomial_envelope as polynomial_envelope
+from tensornet.layers.spectral import SpectralConvolution as SpectralConvolution
 from tensornet.layers.table import RadialTable as RadialTable
 from tensornet.layers.table import TableCertificate as TableCertificate

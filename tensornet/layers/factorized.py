@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import attrgetter
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,12 @@ from tensornet.layers.factorized_parts import (
     ranks_of,
 )
 from tensornet.layers.factorized_routes import MOST_MODES, Route, linear_routes
+from tensornet.layers.formed_parts import FormedParts
 
 IMPLEMENTATIONS = ("auto", "factorized", "reconstructed")
-_version = attrgetter("_version")
 
 
-class FactorizedLinear(nn.Module):
+class FactorizedLinear(FormedParts):
     """A linear layer whose matrix is stored, and where that is cheaper applied, in factors.
 
     ``y = x W^T + b``, where ``W`` is, with its axes split into `out_shape` and `in_shape`,
@@ -124,34 +123,6 @@ class FactorizedLinear(nn.Module):
         start = torch.empty(out_features, device=device, dtype=dtype).uniform_(-edge, edge)
         self.bias = nn.Parameter(start) if bias else None
         self._routes = linear_routes(self._kind, self.out_shape, self.in_shape, self.ranks)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Drop what was formed of the parts."""
-        self._seen: tuple[Any, ...] = ()
-        self._kept: dict[int, tuple[Route, list[Tensor]]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what was formed: a copy counts the changes of its parts from zero."""
-        return {**self.__dict__, "_seen": (), "_kept": {}}
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        self._forget()
-        moved: Self = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        return moved
-
-    def train(self, mode: bool = True) -> Self:
-        """Change between training and evaluation, and drop what was formed of the parts.
-
-        Args:
-            mode: True for training.
-        """
-        self._forget()
-        return super().train(mode)
-
-    def parts(self) -> list[Tensor]:
-        """Give the parts of the format, in order."""
-        return [getattr(self, name) for name in self._names]
 
     def tensor(self) -> CP | Tucker | TTMatrix:
         """Give the weight as a value of `tensornet.formats`, which shares the parameters."""
@@ -166,11 +137,6 @@ class FactorizedLinear(nn.Module):
     def weight(self) -> Tensor:  # (out_features, in_features)
         """The dense matrix, formed anew, with derivatives."""
         return self._routes[0].fold(self.parts())[0]
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of parameters of the weight, without the bias."""
-        return sum(part.numel() for part in self.parts())
 
     @property
     def compression(self) -> float:
@@ -192,7 +158,13 @@ class FactorizedLinear(nn.Module):
         part = self.parts()[0]
         size = 1 << max(0, n - 1).bit_length()
         kind = (part.dtype, part.device.type)
-        return min(choices, key=lambda route: route.seconds(size, *kind, training=training))
+        key = (size, *kind, training, self.implementation)
+        if key not in self._chosen:
+            self._chosen[key] = min(
+                choices, key=lambda route: route.seconds(size, *kind, training=training)
+            )
+        route: Route = self._chosen[key]
+        return route
 
     def forward(
         self,
@@ -205,7 +177,7 @@ class FactorizedLinear(nn.Module):
                 f"{tuple(x.shape)}."
             )
         size = max(0, x.numel() // self.in_features - 1).bit_length()
-        kept = self._formed(size) if self._may_keep() else None
+        kept = self._formed(size, lambda: self._form(size))
         if kept is None:
             route = self.route(1 << size, training=torch.is_grad_enabled())
             return route.apply(x, route.fold(self.parts()), self.bias)
@@ -214,40 +186,13 @@ class FactorizedLinear(nn.Module):
             return functional.linear(x, matrices[0], self.bias)
         return route.apply(x, matrices, self.bias)
 
-    def _may_keep(self) -> bool:
-        """Say whether what is formed of the parts may be used again."""
-        if torch.compiler.is_compiling():
-            return False
-        if not torch.is_grad_enabled():
-            return True
-        return not any(part.requires_grad for part in self.parts())
-
-    def _formed(self, size: int) -> tuple[Route, list[Tensor]] | None:
-        """Give the route for 2^size rows and its matrices, formed if the parts have changed."""
-        parts: Any = self._parameters.values()  # the bias does no harm
-        try:
-            seen = (*map(id, parts), *map(_version, parts), *map(Tensor.data_ptr, parts))
-        except (RuntimeError, TypeError, AttributeError):  # a transform of torch.func
-            return None
-        if seen == self._seen:
-            found = self._kept.get(size)
-            if found is not None:
-                return found
-        else:
-            self._forget()
-        return self._form(size, seen)
-
-    def _form(self, size: int, seen: tuple[Any, ...]) -> tuple[Route, list[Tensor]] | None:
-        parts = self.parts()
-        if not all(type(part) is nn.Parameter for part in parts):
-            return None
-        with torch.inference_mode(False), torch.no_grad():
-            route = self.route(1 << size, training=False)
-            made = next((m for r, m in self._kept.values() if r is route), None)
-            if made is None:
-                made = [matrix.contiguous() for matrix in route.fold(parts)]
-        self._seen, self._kept[size] = seen, (route, made)
-        return self._kept[size]
+    def _form(self, size: int) -> tuple[Route, list[Tensor]]:
+        """Give the route for 2^size rows and its matrices, shared between sizes."""
+        route = self.route(1 << size, training=False)
+        for other, matrices in self._kept.values():
+            if other is route:
+                return route, matrices
+        return route, [matrix.contiguous() for matrix in route.fold(self.parts())]
 
     @classmethod
     def from_linear(
