@@ -314,15 +314,15 @@ def stencil_kind(A: StencilOperator) -> dict[str, list[Any]]:
         ['dirichlet at faces']
     """
     domain, grid = A.domain, A.domain.grid
-    words = set()
-    for axis in range(grid.dim):
-        if domain.periodic[axis]:
-            words.add("periodic")
-        for step in (-1, 1):
-            for side, cells, _ in domain.outer(axis, step):
-                if bool(cells.any()):
-                    at = {"face": " at faces", "center": " at centres"}[side.at]
-                    words.add(side.kind + (at if side.kind == "dirichlet" else ""))
+    present = [side for pair in domain.sides for side in pair]
+    outside = ~domain.active
+    if domain.air is not None and bool(domain.air.any()):
+        present.append(domain.surface)
+        outside = outside & ~domain.air
+    if bool(outside.any()):
+        present.append(domain.wall)
+    at = {"face": " at faces", "center": " at centres"}
+    words = {s.kind + (at[s.at] if s.kind == "dirichlet" else "") for s in present}
     least = min(grid.spacing)
     return {
         "coefficient": ["varying" if isinstance(A.coefficient, Tensor) else "constant"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -77,34 +77,49 @@ def hierarchy(A: StencilOperator, dtype: torch.dtype) -> Hierarchy:
         A: A symmetric operator.
         dtype: Of the fields.
     """
-    level, grids = finest(A), []
+    level, grids = _cast(finest(A), dtype), []
+    faces, held, diagonal = _sums(level)
     while prod(level.shape) > _COARSEST and max(level.factors()) > 1:
-        coarse = level.coarser(level.factors())
-        grids.append(_cells(level, coarse, dtype))
-        level = coarse
-    return Hierarchy(tuple(grids), level.inverse().to(dtype), level.shape)
+        by, around = level.factors(), level.periodic
+        level = level.coarser(by)
+        after = _sums(level)
+        inside = float(faces.max()) or 1.0
+        active = (diagonal > 0).to(dtype)[None]
+        tiny = torch.finfo(dtype).tiny
+        grids.append(
+            Cells(
+                active=active,
+                scale=active * diagonal.clamp_min(tiny).rsqrt(),
+                missing=active * (1 - faces / inside),
+                held=active * (held / inside),
+                active_next=(after[2] > 0).to(dtype)[None],
+                by=by,
+                periodic=around,
+            )
+        )
+        faces, held, diagonal = after
+    inverse = _cast(level, torch.float64).inverse().to(dtype)
+    return Hierarchy(tuple(grids), inverse, level.shape)
 
 
-def _cells(level: Level, coarse: Level, dtype: torch.dtype) -> Cells:
-    d = level.diagonal
-    active = (d > 0).to(d)
-    faces = sum(face + face.roll(1, axis) for axis, face in enumerate(level.faces))
-    assert isinstance(faces, Tensor)
-    inside = float(faces.max()) or 1.0
-    held = sum(level.ties, torch.zeros_like(d))
-
-    def field(x: Tensor) -> Tensor:
-        return x[None].to(dtype)
-
-    return Cells(
-        active=field(active),
-        scale=field(torch.where(d > 0, d.clamp_min(torch.finfo(d.dtype).tiny).rsqrt(), 0.0)),
-        missing=field(active * (1 - faces / inside)),
-        held=field(active * held / inside),
-        active_next=field((coarse.diagonal > 0).to(d)),
-        by=level.factors(),
-        periodic=level.periodic,
+def _cast(level: Level, dtype: torch.dtype) -> Level:
+    return replace(
+        level,
+        faces=tuple(face.to(dtype) for face in level.faces),
+        ties=tuple(tie.to(dtype) for tie in level.ties),
+        reaction=level.reaction.to(dtype),
     )
+
+
+def _sums(level: Level) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the faces of each cell, of what held values tie it to, and the diagonal."""
+    faces, held = torch.zeros_like(level.reaction), torch.zeros_like(level.reaction)
+    for axis, (face, tie) in enumerate(zip(level.faces, level.ties, strict=True)):
+        if level.shape[axis] > 1:
+            faces += face
+            faces += face.roll(1, axis)
+        held += tie
+    return faces, held, faces + held + level.reaction
 
 
 def combined(x: Tensor, weights: Tensor, pairs: tuple[Pair, ...]) -> Tensor:

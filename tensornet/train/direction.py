@@ -207,12 +207,13 @@ def _run(
             optimizer.step()
             since.append(math.exp(float(value.detach())))
             last = step + 1 == plan.steps or plan.done(step + 1) >= 1
-            if (step + 1) % every == 0 or last or not history:
+            if (step + 1) % every == 0 or last or step + 1 == len(tasks):
                 history.append(_record(plan, step + 1, since))
                 good, since = _copy(model), []
                 log.info("step %d/%d  left %.4f", step + 1, plan.steps, history[-1]["left"])
             if bar is not None:
-                bar[0].update(bar[1], completed=step + 1, left=f"{history[-1]['left']:.3f}")
+                left = f"{history[-1]['left']:.3f}" if history else ""
+                bar[0].update(bar[1], completed=step + 1, left=left)
     return history, ""
 
 
