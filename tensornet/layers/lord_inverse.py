@@ -224,7 +224,8 @@ def _of_matrix(A: StencilOperator, rank: int, seed: int) -> Decomposition[CP]:
     dense = A.to_dense().detach().double()
     scale = dense.diagonal().mean()
     inverse = torch.linalg.inv(dense + scale * Z.mT @ Z) - Z.mT @ Z / scale
-    full = A.domain.embed(A.domain.embed(inverse.cpu()).flatten(1).mT.contiguous())
+    domain = A.domain.to("cpu")
+    full = domain.embed(domain.embed(inverse.cpu()).flatten(1).mT.contiguous())
     d = len(sizes)
     full = full.reshape(*sizes, *sizes)
     pairs = full.permute(*[axis for k in range(d) for axis in (k, d + k)])

@@ -40,7 +40,7 @@ def save_lordnet(
         "tensornet_version": __version__,
         "family": json.dumps(net.family.config()),
         "settings": json.dumps(net.settings),
-        "dtype": str(net.family.dtype).removeprefix("torch."),
+        "dtype": str(net.steps.dtype).removeprefix("torch."),
         "provenance": json.dumps(dict(provenance or {})),
     }
     tensors = {name: x.detach().cpu().contiguous() for name, x in net.state_dict().items()}

@@ -162,7 +162,7 @@ class _Run:
         self.begin, self.done, self.mean, self.best = time.process_time(), 0, math.inf, math.inf
         self.weights = self._copied()
         self.history: list[dict[str, float]] = []
-        self.spoiled = False
+        self.spoiled, self.skipped = False, 0
 
     def _copied(self) -> dict[str, Tensor]:
         return {name: x.detach().clone() for name, x in self.model.state_dict().items()}
@@ -217,6 +217,8 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
         if bool(norm.isfinite()):
             optimizer.step()
+        else:
+            self.skipped += 1
         self.done += 1
         return True
 
@@ -242,6 +244,8 @@ class _Run:
             said = f"The loss was not finite after {self.done} steps; the best weights are kept."
         else:
             said = f"{self.done} steps in {self.used:.0f} s of CPU time, loss {self.mean:.3g}."
+        if self.skipped:
+            said += f" {self.skipped} steps were left out, whose gradients were not finite."
         done = not self.spoiled
         return ResidualFit(said, done, self.history, self.done, self.used)
 

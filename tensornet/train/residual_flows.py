@@ -75,7 +75,15 @@ class FlowRollouts:
         Args:
             count: How many, at most the size of the buffer.
             generator: Of the choice.
+
+        Raises:
+            ValueError: If there are more.
         """
+        if count > len(self.states):
+            raise ValueError(
+                f"`fit_residual(batch=...)` must be at most the {len(self.states)} entries of the "
+                f"buffer. Got {count}. (Give `FlowRollouts` a larger size.)"
+            )
         self._chosen = torch.randperm(len(self.states), generator=generator)[:count]
         return {"state": self.states[self._chosen], "previous": self.previous[self._chosen]}
 

@@ -82,6 +82,23 @@ def test_spoiled_model_is_put_back() -> None:
     assert not model.training
 
 
+def test_steps_without_a_gradient_are_told() -> None:
+    drawn = family()
+
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = nn.Parameter(torch.zeros(1))
+
+        def forward(self, source: Tensor, **rest: Any) -> Tensor:
+            return source * self.p.abs().sqrt()
+
+    model = Root()
+    done = fit_residual(model, drawn, steps=3)
+    assert "3 steps were left out" in done.message
+    assert float(model.p.detach()) == 0
+
+
 def test_time_and_interruption() -> None:
     drawn = family()
     net = LordNet(drawn, blocks=1)

@@ -117,7 +117,9 @@ def test_refusals() -> None:
         FlowRollouts(flow, flow.initial())
     with pytest.raises(ValueError, match="finite"):
         FlowRollouts(flow, flow.initial(batch=2) * float("nan"))
-    rollouts = FlowRollouts(flow, flow.initial("turbulence", batch=2))
+    rollouts = FlowRollouts(flow, flow.initial("turbulence", batch=2), size=16)
+    with pytest.raises(ValueError, match="16 entries"):
+        fit_residual(LordStepper(flow), rollouts, power=1.0, steps=1, batch=17)
     with pytest.raises(ValueError, match="must be 1 for flows"):
         fit_residual(LordStepper(flow), rollouts, power=0.5, steps=1)
     with pytest.raises(ValueError, match="after 1 steps"):
