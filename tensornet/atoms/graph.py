@@ -98,13 +98,13 @@ def edge_vectors(
                 [ 0.0000,  0.0000, -0.9000]], dtype=torch.float64)
     """
     sender, receiver = graph.edge_index
-    structure = getattr(graph, "batch", None)
-    if structure is None or len(graph.cell) == 1:
-        offset = graph.edge_shift @ graph.cell[0]
+    cell, pos = graph.cell, graph.pos
+    if len(cell) == 1:
+        offset = graph.edge_shift @ cell[0]
     else:
-        cells = graph.cell[structure[receiver]]  # (e, 3, 3)
+        cells = cell[graph.batch[receiver]]  # (e, 3, 3)
         offset = (graph.edge_shift[:, None] @ cells)[:, 0]
-    vectors: Tensor = graph.pos[sender] + offset - graph.pos[receiver]
+    vectors: Tensor = pos.index_select(0, sender) + offset - pos.index_select(0, receiver)
     return vectors
 
 

@@ -146,7 +146,8 @@ class PotentialCalculator(Calculator):
         if atoms is None:
             raise ValueError("`PotentialCalculator.calculate(atoms=...)` must be a structure.")
         _check_elements(atoms, self.models[0])
-        graph = self._list.graph(atoms).to(self.models[0].device)
+        graph, device = self._list.graph(atoms), self.models[0].device
+        graph = graph if device.type == "cpu" else graph.to(device)
         outputs = [_arrays(model(graph)) for model in self.models]
         names = ["energy", "energies", "forces"]
         self._why_no_stress = self._no_stress(atoms)
@@ -291,7 +292,7 @@ def _check_committee(models: Sequence[Potential]) -> None:
 
 
 def _check_elements(atoms: Atoms, model: Potential) -> None:
-    unknown = sorted({int(z) for z in atoms.numbers} - set(model.elements))
+    unknown = sorted(set(atoms.numbers.tolist()).difference(model.elements))
     if unknown:
         raise ValueError(
             "`PotentialCalculator.calculate(atoms=...)` must hold only elements the model was "

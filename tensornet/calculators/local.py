@@ -74,21 +74,21 @@ def share(
         ValueError: If energies or gradients are not finite.
     """
     species = model.species_of[z]
-    keep = ~(vectors.norm(dim=-1) >= model.cutoff)  # what is no number shall be noticed
-    inside, found = vectors[keep].detach().to(model.dtype), None
     if model.inference is not None:
-        inferred = model.inference(species, edge_index[:, keep], inside, own)
-        energies, found = inferred.energies, inferred.gradients
+        inferred = model.inference(species, edge_index, vectors.detach(), own)
+        energies, gradients = inferred.energies, inferred.gradients.to(torch.float64)
     else:
+        keep = ~(vectors.norm(dim=-1) >= model.cutoff)  # what is no number shall be noticed
+        inside, found = vectors[keep].detach().to(model.dtype), None
         with torch.enable_grad():
             inside.requires_grad_()
             energies = model.interaction_energies(species, edge_index[:, keep], inside)
             total = energies[own].sum()
             if total.requires_grad:
                 (found,) = torch.autograd.grad(total, inside, allow_unused=True)
-    gradients = torch.zeros_like(vectors)
-    if found is not None:
-        gradients[keep] = found.to(torch.float64)
+        gradients = torch.zeros_like(vectors)
+        if found is not None:
+            gradients[keep] = found.to(torch.float64)
     finite = bool(torch.isfinite(energies[own]).all()) and bool(torch.isfinite(gradients).all())
     if not finite:
         raise ValueError(

@@ -80,7 +80,7 @@ class VerletList:
             return copy.copy(made)
         kept = copy.copy(self._graph)
         kept.pos = torch.from_numpy(positions)
-        kept.cell = torch.tensor(np.array(atoms.cell.array), dtype=torch.float64)[None]
+        kept.cell = torch.from_numpy(np.array(atoms.cell.array, dtype=np.float64))[None]
         return kept
 
     def forget(self) -> None:

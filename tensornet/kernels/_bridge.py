@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_LINE = 64  # bytes
 log = logging.getLogger(__name__)
 _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
@@ -38,6 +40,16 @@ def devices() -> frozenset[str]:
 def arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
     """The same memory, as NumPy arrays."""
     return [t.detach().numpy() if t.requires_grad else t.numpy() for t in tensors]
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    """An array that begins with a line of the cache."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    made: np.ndarray[Any, Any] = memory[start : start + size].view(dtype).reshape(shape)
+    return made
 
 
 def jit(function: Callable[..., Any]) -> Any:

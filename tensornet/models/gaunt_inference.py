@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensornet.kernels import harmonics, harmonics_gradient
+from tensornet.kernels._bridge import empty
+from tensornet.kernels.harmonics.cpu import gradient_of_arrays, values_of_arrays
+from tensornet.kernels.pairs.cpu import Edges
 from tensornet.layers import (
     ZBL,
     BesselBasis,
@@ -28,11 +31,17 @@ from tensornet.layers import (
     SymmetricContraction,
 )
 from tensornet.models.gaunt import Gaunt, ManyBody
-from tensornet.models.gaunt_layers import Composition, Kept, LayerReverse, ReadoutReverse
-from tensornet.models.gaunt_pairs import Edges, PairTerms
-from tensornet.models.gaunt_radial import PairWeights
+from tensornet.models.gaunt_layers import (
+    Array,
+    Composition,
+    LayerMemory,
+    LayerReverse,
+    ReadoutReverse,
+    filled,
+)
+from tensornet.models.gaunt_pairs import PairTerms
+from tensornet.models.gaunt_radial import PairWeights, Weights
 from tensornet.models.potential import Inferred, Potential
-from tensornet.so3 import dim
 
 log = logging.getLogger(__name__)
 
@@ -46,47 +55,59 @@ _SETTINGS = {
     "name", "cutoff", "channels", "layers", "basis", "n_basis", "basis_decay", "radial_hidden",
     "pair_species", "repulsion", "contact", "l_max", "l_features", "order", "path_rank", "coupling",
 }  # fmt: skip
+_KEPT = 2**30  # bytes that stay allocated between evaluations
 _AGREE = {torch.float32: 1e-4, torch.float64: 1e-9}  # of the largest number
 
 
-class GauntInference:
-    """Evaluates a `Gaunt` on a CPU without autograd.
+class _Memory:
+    """Memory of an evaluation of n atoms and up to e edges."""
 
-    Where weights have changed since the last evaluation, in place or by `load_state_dict`, all that
-    was made of them is made again. (Changes through ``.data`` cannot be seen.)
+    def __init__(self, layers: Sequence[LayerReverse], n: int, e: int) -> None:
+        dtype, m = layers[0].dtype, layers[0].sizes[1]
+        self.layers = [LayerMemory(layer, n, e) for layer in layers]
+        self.edges = Edges(n, e, m, dtype)
+        self.gy, self.more = (empty((len(self.edges.y), m), dtype) for _ in range(2))
+        most = empty((max(x.w.size for x in self.layers),), dtype)
+        self.gw = [most[: x.w.size].reshape(x.w.shape) for x in self.layers]
+
+    def fits(self, n: int, e: int) -> bool:
+        """Whether there is room, and not too much of it."""
+        return self.edges.sums.shape[1] == n and self.edges.room // 2 <= e <= self.edges.room
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return 2 * sum(x.w.nbytes for x in self.layers)
+
+
+class _Frozen:
+    """All that is made of the weights of a model, and what is kept from one evaluation to the next.
 
     Args:
-        model: The model, in evaluation mode.
-        tables: Whether tables may stand for the radial networks. Without them results are those of
-            the model up to rounding.
-
-    Attributes:
-        weights: The radial weights; its `certificates` say how good the tables are.
+        model: The model.
+        tables: As in `GauntInference`.
     """
 
-    def __init__(self, model: Gaunt, *, tables: bool = True) -> None:
-        self.model, self.tables = model, tables
-        self._prepare()
-
-    def _prepare(self) -> None:
-        model = self.model
-        self.weights = PairWeights(model, tables=self.tables)
-        self.scale = float(model.scale)
+    def __init__(self, model: Gaunt, tables: bool) -> None:
+        self.model, self.scale = model, float(model.scale)
+        self.weights = PairWeights(model, tables=tables)
         self._pairs = PairTerms(model)
-        with torch.no_grad():
-            self._readouts = [ReadoutReverse(cast(ScalarReadout, r)) for r in model.readouts]
-            self._layers: list[LayerReverse] = []
-            x: Tensor = model.embedding.detach()[:, None, :]
-            lone, everyone = [], Composition(torch.arange(len(x)))
-            first: Tensor | None = x
-            for layer in model.layers:
-                self._layers.append(LayerReverse(cast(ManyBody, layer), first))
-                x, first = self._layers[-1].keep(x, everyone), None
-                lone.append(x[:, 0])
-            said = [readout.forward(x) for readout, x in zip(self._readouts, lone, strict=True)]
-            self._lone_output = cast(Tensor, sum(out for _, out in said))
-            self._lone_layer = torch.cat([last for last, _ in said], 1)
+        self._readouts = [ReadoutReverse(cast(ScalarReadout, r)) for r in model.readouts]
+        self._layers: list[LayerReverse] = []
+        n = len(model.elements)
+        everyone = Composition(np.arange(n), n)
+        x = filled(model.embedding, 1)[:, None]
+        first: Array | None = x
+        self._lone_output, lone_layer = np.zeros(n, x.dtype), []
+        for layer, readout in zip(model.layers, self._readouts, strict=True):
+            self._layers.append(LayerReverse(cast(ManyBody, layer), first))
+            lone = np.empty((n, self._layers[-1].sizes[2], x.shape[2]), x.dtype)
+            self._layers[-1].keep(x, everyone, lone)
+            x, first = lone, None
+            lone_layer.append(readout.read(x, everyone, self._lone_output)[0])
+        self._lone_layer = np.concatenate(lone_layer, 1)
         self._atoms: Composition | None = None
+        self._spare: list[_Memory] = []
         self._seen = [
             (held, name, x, x._version)
             for module in model.modules()
@@ -95,17 +116,117 @@ class GauntInference:
             if x is not None and not x.is_inference()
         ]
 
-    def _is_stale(self) -> bool:
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_spare": []}
+
+    def is_stale(self) -> bool:
+        """Whether weights have changed."""
         for held, name, x, version in self._seen:
             if held.get(name) is not x or x._version != version:
                 return True
         return False
 
-    def _composition(self, species: Tensor) -> Composition:
+    def _composition(self, species: Array) -> Composition:
         """That of the last call, where atoms are the same."""
-        if self._atoms is None or not torch.equal(self._atoms.species, species):
-            self._atoms = Composition(species.clone())
-        return self._atoms
+        atoms = self._atoms
+        if atoms is None or not np.array_equal(atoms.species, species):
+            atoms = self._atoms = Composition(species, len(self.model.elements))
+        return atoms
+
+    def evaluate(
+        self,
+        species: Array,  # (n,)
+        edge_index: Array,  # (2, e)
+        vectors: Array,  # (e, 3) float64
+        share: Array,  # (n,)
+    ) -> tuple[Array, ...]:
+        """Give the fields of `Inferred`."""
+        n, e = len(species), len(vectors)
+        try:  # no other thread gets the same
+            memory = self._spare.pop()
+        except IndexError:
+            memory = None
+        if memory is None or not memory.fits(n, e):
+            memory = _Memory(self._layers, n, e + e // 16)
+        self._pairs.measure(species, edge_index, vectors, memory.edges)
+        if memory.edges.total:
+            found = self._evaluate(self._composition(species), share, e, memory)
+        else:
+            shapes = (n,), (n, self._lone_layer.shape[1]), (e, 3), (n, 3), (n, 3, 3)
+            found = tuple(np.zeros(shape, share.dtype) for shape in shapes)
+        if memory.size <= _KEPT and not self._spare:
+            self._spare.append(memory)
+        return found
+
+    def _evaluate(
+        self, atoms: Composition, share: Array, e: int, memory: _Memory
+    ) -> tuple[Array, ...]:
+        edges, species = memory.edges, atoms.species
+        n, total = len(species), edges.total
+        values_of_arrays(edges.vectors, total, edges.angular)
+        envelope = edges.numbers[3, :total, None]
+        np.multiply(edges.angular[:total], envelope, out=edges.y[:total])
+        weights = self.weights(edges.pair[:total], edges.numbers[1, :total])
+        x: Array | None = None
+        output, said = np.zeros(n, share.dtype), []
+        for t, (layer, m) in enumerate(zip(self._layers, memory.layers, strict=True)):
+            weights.layer(t, m.w)
+            layer.forward(x, atoms, edges, m)
+            x = m.x
+            said.append(self._readouts[t].read(x, atoms, output))
+        of_level = self._back([slope for _, slope in said], share, atoms, weights, memory)
+        more, bound = self._pairs.energies(species, edges)
+        energies = self.scale * (output - self._lone_output[species]) + more
+        last = np.concatenate([last for last, _ in said], 1) - self._lone_layer[species]
+        edges.collect(np.stack([bound * share, share]), of_level, memory.gy)
+        gradient_of_arrays(edges.vectors, total, memory.gy, edges.across)
+        return energies, last, *edges.receive(n, e)
+
+    def _back(
+        self,
+        slopes: Sequence[Array],  # of (n, c)
+        share: Array,  # (n,)
+        atoms: Composition,
+        weights: Weights,
+        memory: _Memory,
+    ) -> Array:  # (e,)
+        """Derivatives in the lengths that the networks see; those in harmonics stay in `memory`."""
+        scale = (self.scale * share)[:, None]
+        of_level = np.zeros(memory.edges.total, share.dtype)
+        g = np.zeros_like(memory.layers[-1].x)
+        for t in reversed(range(len(self._layers))):
+            g[:, 0] += slopes[t] * scale
+            gy = memory.gy if t == len(self._layers) - 1 else memory.more
+            layer, m, gw = self._layers[t], memory.layers[t], memory.gw[t]
+            g = layer.back(g, atoms, memory.edges, m, gy, gw)
+            if gy is memory.more:
+                memory.gy[: len(of_level)] += gy[: len(of_level)]
+            of_level += weights.slope(t, gw)
+        return of_level
+
+
+class GauntInference:
+    """Evaluates a `Gaunt` on a CPU without autograd.
+
+    Where weights have changed since the last evaluation, in place or by `load_state_dict`, all that
+    was made of them is made again. (Changes through ``.data`` cannot be seen.) Threads may call it
+    at once; what it gives is the caller's own.
+
+    Args:
+        model: The model, in evaluation mode.
+        tables: Whether tables may stand for the radial networks. Without them results are those of
+            the model up to rounding.
+    """
+
+    def __init__(self, model: Gaunt, *, tables: bool = True) -> None:
+        self.model, self.tables = model, tables
+        with torch.no_grad():
+            self._frozen = _Frozen(model, tables)
+
+    @property
+    def weights(self) -> PairWeights:
+        """The radial weights; its `certificates` say how good the tables are."""
+        return self._frozen.weights
 
     def __call__(
         self,
@@ -119,65 +240,18 @@ class GauntInference:
         Args:
             species: Position of each atom's element in `elements`.
             edge_index: Rows sender and receiver.
-            vectors: From receiver to sender, Å, shorter than the cutoff.
+            vectors: From receiver to sender, Å. Those that are longer than the cutoff count for
+                nothing.
             of: The atoms whose energies are differentiated; by default all.
         """
-        if self._is_stale():
-            self._prepare()
-        with torch.no_grad():
-            return self._evaluate(species, edge_index, vectors, of)
-
-    def _evaluate(
-        self, species: Tensor, edge_index: Tensor, vectors: Tensor, of: Tensor | None
-    ) -> Inferred:
-        atoms = self._composition(species)
-        edges = self._pairs.measure(species, edge_index, vectors)
-        angular = harmonics(vectors, dim(self.model.l_max))
-        y = angular * edges.envelope[:, None]
-        weights = self.weights(edges.pair, edges.level)
-        share = vectors.new_ones(len(species)) if of is None else of.to(vectors.dtype)
-        kept: list[Kept] = []
-        x: Tensor | None = None
-        for t, layer in enumerate(self._layers):
-            kept.append(layer.forward(x, atoms, y, weights.layer(t), edges.sender, edges.receiver))
-            x = kept[-1].x
-        said = [r.forward(k.x[:, 0]) for r, k in zip(self._readouts, kept, strict=True)]
-        output = cast(Tensor, sum(out for _, out in said))
-        energies = self.scale * (output - self._lone_output[species])
-        last = torch.cat([last for last, _ in said], 1) - self._lone_layer[species]
-        gy, gw = self._back(kept, share, atoms, y, edges)
-        bound = self._pairs.add(energies, species, edges)
-        gradients = harmonics_gradient(vectors, gy * edges.envelope[:, None])
-        self._pairs.collect(
-            gradients, vectors, edges, torch.stack([bound * share, share]), weights.slope(gw),
-            gy, angular,
-        )  # fmt: skip
-        return Inferred(energies, last, gradients, *self._pairs.receive(gradients, vectors, edges))
-
-    def _back(
-        self,
-        kept: Sequence[Kept],
-        share: Tensor,  # (n,)
-        atoms: Composition,
-        y: Tensor,  # (e, j)
-        edges: Edges,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Derivatives in harmonics and weights of the edges."""
-        gx: Tensor | None = None
-        gy = torch.zeros_like(y)
-        gw: list[Tensor] = []
-        for layer, readout, k in zip(
-            reversed(self._layers), reversed(self._readouts), reversed(kept), strict=True
-        ):
-            read = readout.back(k.x[:, 0]) * (self.scale * share)[:, None]
-            if gx is None:
-                gx = nn.functional.pad(read[:, None], (0, 0, 0, k.x.shape[1] - 1))
-            else:
-                gx[:, 0] += read
-            gx, more, of_weights = layer.back(gx, k, atoms, y, edges.sender, edges.receiver)
-            gy += more
-            gw.insert(0, of_weights)
-        return gy, gw
+        with torch.no_grad(), np.errstate(all="ignore"):  # the caller looks for what is no number
+            frozen = self._frozen
+            if frozen.is_stale():
+                frozen = self._frozen = _Frozen(self.model, self.tables)
+            n, dtype = len(species), frozen._lone_output.dtype
+            share = np.ones(n, dtype) if of is None else of.numpy().astype(dtype)
+            given = species.numpy(), edge_index.numpy(), vectors.double().numpy()
+            return Inferred(*(torch.from_numpy(x) for x in frozen.evaluate(*given, share)))
 
 
 def infer(model: Potential, *, tables: bool = True) -> bool:

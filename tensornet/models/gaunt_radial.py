@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,28 +16,40 @@ from tensornet.kernels.spline.cpu import slopes_of_tables, values_of_tables
 from tensornet.layers import RadialMLP, TableCertificate, polynomial_envelope
 from tensornet.layers.radial import FLAT
 from tensornet.layers.table import derivatives, tabulate
+from tensornet.models.gaunt_layers import filled
 
 if TYPE_CHECKING:
     from tensornet.models.gaunt import Gaunt
 
+Array = np.ndarray[Any, Any]
 TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-10}  # of values, over the largest value
 _OF_SLOPES = 30.0  # times that
 _START = 0.1  # of the cutoff, where no contact is known: closer pairs take the networks
 _INTERVALS = (64, 128, 256, 512, 1024, 2048)
 _MOST = 2**29  # bytes
 _ROUNDING = 1e-6  # of the cutoff: so far below its lowest a levelled distance may come
+_LOCK = threading.Lock()  # while tables are made
 
 
 class Weights(ABC):
     """Radial weights of the edges in one evaluation."""
 
     @abstractmethod
-    def layer(self, t: int) -> Tensor:  # (e, p, c)
-        """Give the weights of a layer."""
+    def layer(self, t: int, out: Array) -> None:  # (e or more, p, c)
+        """Write the weights of a layer."""
 
     @abstractmethod
-    def slope(self, g: Sequence[Tensor]) -> Tensor:  # (e,)
-        """Differentiate the sum of `g`, one per layer, times the weights, in the distances."""
+    def slope(self, t: int, g: Array) -> Array:  # (e or more, p, c) -> (e,)
+        """Differentiate the sum of `g` times the weights of a layer in the distances."""
+
+
+class _Tables(NamedTuple):
+    """Tables of some pairs of species; never changed, so that threads may share them."""
+
+    n: int  # intervals
+    first: Array  # (species, species) row where a table begins, or -1
+    layers: tuple[Array, ...]
+    certificates: dict[tuple[int, int], TableCertificate]
 
 
 class PairWeights:
@@ -51,6 +65,7 @@ class PairWeights:
         tables: Whether to make tables at all.
 
     Attributes:
+        tables: Whether tables are made.
         certificates: For each pair of species (sender, receiver) how good its table is.
     """
 
@@ -59,48 +74,58 @@ class PairWeights:
         self.nets = [cast(RadialMLP, layer.radial) for layer in model.layers]
         self.shapes = [net.last[0].shape[1:] for net in self.nets]
         self.starts = _starts(model)
-        self.certificates: dict[tuple[int, int], TableCertificate] = {}
-        self._n = _INTERVALS[0]
         self._n_species = len(model.elements) if model.pair_species else 1
-        self._rows = torch.full((self._n_species, self._n_species), -1)  # where a table begins
-        self._tables: list[Tensor] = []  # per layer
+        self._start = self.starts.flatten().numpy()
+        self._made = self._none()
+
+    @property
+    def certificates(self) -> dict[tuple[int, int], TableCertificate]:
+        """For each pair of species how good its table is."""
+        return self._made.certificates
 
     def __call__(
         self,
-        pair: Tensor,  # (e,) species of the sender, times their number, and of the receiver
-        distances: Tensor,  # (e,) as the networks see them
+        pair: Array,  # (e,) species of the sender, times their number, and of the receiver
+        distances: Array,  # (e,) as the networks see them
     ) -> Weights:
         """Find the weights of every edge."""
-        if self.tables and len(distances):
-            at = pair if self.model.pair_species else torch.zeros_like(pair)
-            start = self.starts.take(at)
+        if self.tables:
+            at = pair if self.model.pair_species else np.zeros_like(pair)
+            start = self._start.take(at)
             inside = distances - start
-            if float(inside.min()) > -_ROUNDING * self.model.cutoff:
-                rows = self._rows.take(at)
-                if int(rows.min()) < 0 and self._extend(at):
-                    rows = self._rows.take(at)
+            if inside.min() > -_ROUNDING * self.model.cutoff:
+                made = self._made
+                rows = made.first.take(at)
+                if rows.min() < 0:
+                    with _LOCK:
+                        made = self._made = self._extended(at)
+                    rows = made.first.take(at)
                 if self.tables:
-                    step = (self.model.cutoff - start) / self._n
-                    x = inside.clamp_(min=0) / step
-                    return _FromTables(self._tables, self.shapes, x, rows, 3 * (self._n + 1), step)
-        return _FromNetworks(self, pair, distances)
+                    step = (self.model.cutoff - start) / made.n
+                    x = np.maximum(inside, 0, out=inside)
+                    x /= step
+                    return _FromTables(made.layers, x, rows, 3 * (made.n + 1), step)
+        return _FromNetworks(self, torch.from_numpy(pair), torch.from_numpy(distances))
 
-    def _extend(self, at: Tensor) -> bool:
-        """Make the tables that are missing; false if there shall be none."""
-        pairs = [divmod(pair, self._n_species) for pair in torch.unique(at).tolist()]
-        wanted = {**self.certificates, **dict.fromkeys(pairs)}
+    def _none(self) -> _Tables:
+        return _Tables(_INTERVALS[0], np.full((self._n_species,) * 2, -1), (), {})
+
+    def _extended(self, at: Array) -> _Tables:
+        """The tables with those that are missing; without any if there shall be none."""
+        old = self._made
+        pairs = [divmod(pair, self._n_species) for pair in np.unique(at).tolist()]
+        wanted = {**old.certificates, **dict.fromkeys(pairs)}
         size = sum(shape.numel() for shape in self.shapes) * self.model.dtype.itemsize
-        least = float(self._n)
+        least = float(old.n)
         for n in _INTERVALS:
             if n >= least and 3 * (n + 1) * size * len(wanted) <= _MOST:
-                known = self.certificates if n == self._n else {}
-                made, excess = self._make(n, [pair for pair in wanted if pair not in known])
+                kept = old if n == old.n else self._none()._replace(n=n)
+                made, excess = self._make(n, [p for p in wanted if p not in kept.certificates])
                 if made is not None:
-                    self._join(n, made)
-                    return True
+                    return self._joined(kept, made)
                 least = 0.7 * n * excess ** (1 / 6)  # the error is of sixth order in the step
-        self.tables, self._tables, self.certificates = False, [], {}
-        return False
+        self.tables = False
+        return self._none()
 
     def _make(
         self, n: int, pairs: Sequence[tuple[int, int]]
@@ -116,18 +141,22 @@ class PairWeights:
             made[pair] = table.to(self.model.dtype), found
         return made, 0.0
 
-    def _join(self, n: int, made: dict[tuple[int, int], tuple[Tensor, TableCertificate]]) -> None:
-        """Put new tables behind those that stay."""
-        if n != self._n:
-            self._n, self._tables, self.certificates = n, [], {}
+    def _joined(
+        self, old: _Tables, made: dict[tuple[int, int], tuple[Tensor, TableCertificate]]
+    ) -> _Tables:
+        """New tables behind those that stay."""
+        first, certificates = old.first.copy(), dict(old.certificates)
         for pair, (_, certificate) in made.items():
-            self._rows[pair] = 3 * (n + 1) * len(self.certificates)
-            self.certificates[pair] = certificate
-        new = torch.cat([table for table, _ in made.values()])
-        parts = new.split([shape.numel() for shape in self.shapes], 1)
-        if self._tables:
-            parts = [torch.cat(both) for both in zip(self._tables, parts, strict=True)]
-        self._tables = [part.contiguous() for part in parts]
+            first[pair] = 3 * (old.n + 1) * len(certificates)
+            certificates[pair] = certificate
+        layers, column = [], 0
+        for t, shape in enumerate(self.shapes):
+            part = slice(column, column + shape.numel())
+            new = [filled(table[:, part].unflatten(1, shape), 1) for table, _ in made.values()]
+            rows = [x.reshape(len(x), -1) for x in new]
+            layers.append(np.concatenate([*(old.layers[t : t + 1]), *rows]))
+            column += shape.numel()
+        return _Tables(old.n, first, tuple(layers), certificates)
 
     def _jet(
         self,
@@ -171,31 +200,25 @@ def _starts(model: Gaunt) -> Tensor:  # (species, species), or (1, 1)
 class _FromTables(Weights):
     def __init__(
         self,
-        tables: Sequence[Tensor],
-        shapes: Sequence[torch.Size],
-        x: Tensor,  # (e,) in units of the step
-        rows: Tensor,  # (e,)
+        tables: Sequence[Array],
+        x: Array,  # (e,) in units of the step
+        rows: Array,  # (e,)
         k: int,
-        step: Tensor,  # (e,)
+        step: Array,  # (e,)
     ) -> None:
-        self.tables, self.shapes, self.x, self.rows = tables, shapes, x, rows
-        self.k, self.step = k, step
+        self.tables, self.x, self.rows, self.k, self.step = tables, x, rows, k, step
 
-    def layer(self, t: int) -> Tensor:
-        found = values_of_tables(self.x, self.rows, self.tables[t], self.k)
-        return found.view(-1, *self.shapes[t])
+    def layer(self, t: int, out: Array) -> None:
+        values_of_tables(self.x, self.rows, self.tables[t], self.k, out)
 
-    def slope(self, g: Sequence[Tensor]) -> Tensor:
-        total = torch.zeros_like(self.x)
-        for table, part in zip(self.tables, g, strict=True):
-            total += slopes_of_tables(self.x, self.rows, table, part.flatten(1), self.k)
-        return total / self.step
+    def slope(self, t: int, g: Array) -> Array:
+        return slopes_of_tables(self.x, self.rows, self.tables[t], g, self.k) / self.step
 
 
 class _FromNetworks(Weights):
     def __init__(self, made_by: PairWeights, pair: Tensor, distances: Tensor) -> None:
         model = made_by.model
-        self.distances = distances.detach().requires_grad_()
+        self.distances = distances.clone().requires_grad_()
         with torch.enable_grad():
             radial = made_by._features(self.distances)
             if model.pair_species:
@@ -203,9 +226,13 @@ class _FromNetworks(Weights):
                 radial = torch.cat([radial, model.one_hot[s], model.one_hot[r]], 1)
             self.found: list[Tensor] = [net(radial)[0] for net in made_by.nets]
 
-    def layer(self, t: int) -> Tensor:
-        return self.found[t].detach()
+    def layer(self, t: int, out: Array) -> None:
+        found = self.found[t].detach().numpy()
+        out[: len(found), :, found.shape[2] :] = 0
+        out[: len(found), :, : found.shape[2]] = found
 
-    def slope(self, g: Sequence[Tensor]) -> Tensor:
-        slope: Tensor = torch.autograd.grad(self.found, self.distances, g)[0]
-        return slope
+    def slope(self, t: int, g: Array) -> Array:
+        n, _, c = self.found[t].shape
+        given = torch.from_numpy(g[:n, :, :c])
+        (slope,) = torch.autograd.grad(self.found[t], self.distances, given, retain_graph=True)
+        return slope.numpy()

@@ -18,7 +18,7 @@ from tensornet.layers import (
     level_out,
     polynomial_envelope,
 )
-from tensornet.models.potential import Potential
+from tensornet.models.potential import Potential, sum_up
 
 
 class NetworkConfig(BaseModel):
@@ -134,10 +134,9 @@ class Network(Potential):
         return energies, {} if self.training else self._more(last.detach(), batch, n)
 
     def _more(self, last: Tensor, batch: Tensor, n: int) -> dict[str, Tensor]:
-        sums = last.new_zeros(n, last.shape[1], dtype=torch.float64)
-        sums = sums.index_add(0, batch, last.to(torch.float64))
+        sums = sum_up(last.to(torch.float64), batch, n)
         said = {"last_layer": sums}
-        if bool(self.spread.any()):
+        if bool(self.spread.abs().amax()):  # `any` is slow
             spread = self.spread.to(torch.float64)
             said["energy_std"] = torch.linalg.vector_norm(sums @ spread, dim=1)
             said["energies_std"] = torch.linalg.vector_norm(last @ self.spread, dim=1)

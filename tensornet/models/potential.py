@@ -164,6 +164,8 @@ class Potential(nn.Module):
         n_structures = int(graph.cell.shape[0])
         if batch is None:
             batch = torch.zeros_like(species)
+        if self.inference is not None and not self.training:
+            return self._inferred(self.inference, graph, species, batch, forces)
         with torch.enable_grad():
             vectors = edge_vectors(graph)
             keep = vectors.detach().norm(dim=-1) < self.cutoff
@@ -171,40 +173,59 @@ class Potential(nn.Module):
             if not bool(keep.all()):
                 edge_index, vectors = edge_index[:, keep], vectors[keep]
             vectors = vectors.to(self.dtype)
-            head = slopes = inferred = None
+            if not vectors.requires_grad:
+                vectors.requires_grad_(forces and self.conservative)
+            head = None
             said: dict[str, Tensor] = {}
-            if self.inference is not None and not self.training:
-                vectors = vectors.detach()
-                inferred = self.inference(species, edge_index, vectors)
-                interaction, slopes = inferred.energies, inferred.gradients
-                said = self._more(inferred.last_layer, batch, n_structures)
+            if forces and not self.conservative:
+                interaction, head = self.direct_forces(species, edge_index, vectors)
             else:
-                if not vectors.requires_grad:
-                    vectors.requires_grad_(forces and self.conservative)
-                if forces and not self.conservative:
-                    interaction, head = self.direct_forces(species, edge_index, vectors)
-                else:
-                    interaction, said = self._evaluate(
-                        species, edge_index, vectors, batch, n_structures
-                    )
-            interaction = interaction.to(torch.float64)
-            output = {
-                "energies": interaction + self.reference[species],
-                "interaction_energy": _sum(interaction, batch, n_structures),
-            }
-            output["energy"] = _sum(output["energies"], batch, n_structures)
-            output |= said
+                interaction, said = self._evaluate(
+                    species, edge_index, vectors, batch, n_structures
+                )
+            output = self._sums(interaction, species, batch, n_structures) | said
             if head is not None:
                 output["forces"] = head
                 output["stress"] = head.new_full((n_structures, 3, 3), torch.nan)
             elif forces:
-                if slopes is None:
-                    slopes = _gradient(interaction.sum(), vectors, create_graph=self.training)
-                at_atoms = inferred and (inferred.forces, inferred.virials)
-                output |= self._derivatives(graph, batch, slopes, edge_index, vectors, at_atoms)
+                total = interaction.to(torch.float64).sum()
+                slopes = _gradient(total, vectors, create_graph=self.training)
+                output |= self._derivatives(graph, batch, slopes, edge_index, vectors)
         if not self.training:
             output = {name: value.detach() for name, value in output.items()}
         return output
+
+    @torch.no_grad()
+    def _inferred(
+        self,
+        inference: Callable[..., Inferred],
+        graph: Data,
+        species: Tensor,
+        batch: Tensor,
+        forces: bool,
+    ) -> dict[str, Tensor]:
+        """The same without autograd."""
+        n = int(graph.cell.shape[0])
+        found = inference(species, graph.edge_index, edge_vectors(graph))
+        output = self._sums(found.energies, species, batch, n)
+        output |= self._more(found.last_layer, batch, n)
+        if forces:
+            virial = sum_up(found.virials, batch, n)
+            output |= {"forces": found.forces, "virial": virial, "virials": found.virials}
+            output["stress"] = _stress(graph, virial)
+        return output
+
+    def _sums(
+        self, interaction: Tensor, species: Tensor, batch: Tensor, n: int
+    ) -> dict[str, Tensor]:
+        """Energies of atoms and structures."""
+        interaction = interaction.to(torch.float64)
+        energies = interaction + self.reference.index_select(0, species)
+        return {
+            "energies": energies,
+            "interaction_energy": sum_up(interaction, batch, n),
+            "energy": sum_up(energies, batch, n),
+        }
 
     def _evaluate(
         self, species: Tensor, edge_index: Tensor, vectors: Tensor, batch: Tensor, n: int
@@ -217,8 +238,8 @@ class Potential(nn.Module):
         return {}
 
     def _species(self, z: Tensor) -> Tensor:
-        species: Tensor = self.species_of[z]
-        if bool((species < 0).any()):
+        species = self.species_of.index_select(0, z)
+        if len(species) and int(species.min()) < 0:
             unknown = sorted({int(i) for i in z[species < 0]})
             raise ValueError(
                 "`Potential(graph)` must hold only elements that were trained. Got "
@@ -234,34 +255,24 @@ class Potential(nn.Module):
         g: Tensor,
         edge_index: Tensor,
         vectors: Tensor,
-        at_atoms: tuple[Tensor, Tensor] | None,
     ) -> dict[str, Tensor]:
         """Forces and virials from the derivative g with respect to the edge vectors.
-
-        Those of the atoms may be known.
 
         With v = x_s + shift - x_r: dE/dx_s gets +g, dE/dx_r gets -g, and under x -> x(1 + strain)
         every v moves by v strain, so dE/dstrain = sum over edges of v ⊗ g.
         """
         n, s = graph.z.shape[0], int(graph.cell.shape[0])
-        if at_atoms is not None:
-            forces, virials = at_atoms
-            output = {"forces": forces, "virial": _sum(virials, batch, s), "virials": virials}
-        else:
-            sender, receiver = edge_index
-            forces = g.new_zeros(n, 3).index_add(0, receiver, g).index_add(0, sender, -g)
-            edge_virials = vectors[:, :, None] * g[:, None, :]
-            edge_virials = (edge_virials + edge_virials.mT) / 2
-            output = {"forces": forces, "virial": _sum(edge_virials, batch[receiver], s)}
-            if not self.training:
-                half = edge_virials.detach() / 2
-                virials = half.new_zeros(n, 3, 3).index_add(0, receiver, half)
-                output["virials"] = virials.index_add(0, sender, half)
-        virial, periodic = output["virial"], graph.pbc.all(-1)
-        if virial.device.type == "cpu" and not bool(periodic.any()):
-            return output | {"stress": torch.full_like(virial, torch.nan)}
-        volume = torch.where(periodic, torch.linalg.det(graph.cell).abs(), torch.nan)
-        return output | {"stress": virial / volume.to(virial.dtype)[:, None, None]}
+        sender, receiver = edge_index
+        forces = g.new_zeros(n, 3).index_add(0, receiver, g).index_add(0, sender, -g)
+        edge_virials = vectors[:, :, None] * g[:, None, :]
+        edge_virials = (edge_virials + edge_virials.mT) / 2
+        virial = sum_up(edge_virials, batch[receiver], s)
+        output = {"forces": forces, "virial": virial, "stress": _stress(graph, virial)}
+        if not self.training:
+            half = edge_virials.detach() / 2
+            virials = half.new_zeros(n, 3, 3).index_add(0, receiver, half)
+            output["virials"] = virials.index_add(0, sender, half)
+        return output
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.inference = None  # it was made for the numbers as they were
@@ -272,8 +283,20 @@ class Potential(nn.Module):
         return self
 
 
-def _sum(x: Tensor, index: Tensor, n: int) -> Tensor:
+def sum_up(x: Tensor, index: Tensor, n: int) -> Tensor:
+    """Sum rows by their index, one of n."""
+    if n == 1:
+        return x.sum(0, keepdim=True)
     return x.new_zeros((n, *x.shape[1:])).index_add(0, index, x)
+
+
+def _stress(graph: Data, virial: Tensor) -> Tensor:  # (s, 3, 3)
+    """Virials over volumes; what is not periodic in all directions has none."""
+    periodic = graph.pbc.all(-1)
+    if virial.device.type == "cpu" and not bool(periodic.any()):
+        return torch.full_like(virial, torch.nan)
+    volume = torch.where(periodic, torch.linalg.det(graph.cell).abs(), torch.nan)
+    return virial / volume.to(virial.dtype)[:, None, None]
 
 
 def _gradient(y: Tensor, x: Tensor, *, create_graph: bool) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tensornet.kernels.pairs.cpu import collect, measure, receive
+from tensornet.kernels.pairs.cpu import Edges
 from tensornet.layers import ZBL, level_out, polynomial_envelope
 from tensornet.layers.energy import COULOMB
 from tensornet.layers.radial import FLAT
@@ -28,10 +28,25 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
     return pairs.view(-1, 4).numpy(), terms
 
 
+def measured(
+    vectors: torch.Tensor, s: torch.Tensor, r: torch.Tensor, species: torch.Tensor
+) -> Edges:
+    found = Edges(len(species), len(s), 4, np.float64)
+    given = (vectors.numpy(), s.numpy(), r.numpy(), species.numpy())
+    found.measure(*given, *tables(), FLAT, CUTOFF)
+    return found
+
+
 def test_measures_what_the_layers_do() -> None:
     vectors, s, r, species = edges()
-    given = (vectors.numpy(), s.numpy(), r.numpy(), species.numpy())
-    of_edges, pair, of_atoms = measure(*given, *tables(), FLAT, CUTOFF)
+    found = measured(vectors, s, r, species)
+    order = torch.argsort(r, stable=True)
+    assert found.total == len(s)
+    np.testing.assert_array_equal(found.chosen, order)
+    np.testing.assert_array_equal(found.starts[1:], r.bincount(minlength=5).cumsum(0))
+    vectors, s, r = vectors[order], s[order], r[order]
+    np.testing.assert_array_equal(found.ends, torch.stack([s, r]))
+    np.testing.assert_array_equal(found.vectors, vectors)
     d = vectors.norm(dim=1).requires_grad_()
     level = level_out(d, START[species[s], species[r]])
     envelope = polynomial_envelope(level / CUTOFF)
@@ -40,31 +55,57 @@ def test_measures_what_the_layers_do() -> None:
     (fall,) = torch.autograd.grad(envelope.sum(), level, retain_graph=True)
     (push,) = torch.autograd.grad(repulsion.sum(), d)
     wanted = torch.stack([d, level, level_slope, envelope, fall, push]).detach()
-    np.testing.assert_allclose(of_edges, wanted, rtol=1e-12, atol=1e-12)
-    np.testing.assert_array_equal(pair, 2 * species[s] + species[r])
+    np.testing.assert_allclose(found.numbers, wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(found.pair, 2 * species[s] + species[r])
     sums = torch.zeros(5).index_add(0, r, envelope.detach())
-    np.testing.assert_allclose(of_atoms, torch.stack([sums, repulsion.detach()]), rtol=1e-12)
+    np.testing.assert_allclose(found.sums, torch.stack([sums, repulsion.detach()]), rtol=1e-12)
     assert (push < -1).sum() > 3
     assert (level_slope < 0.9).sum() > 3
 
 
+def test_long_edges_are_left_out() -> None:
+    vectors, s, r, species = edges()
+    longer = torch.arange(40) % 3 == 0
+    vectors[longer] = torch.tensor([0.0, CUTOFF, 0.0])  # not below the cutoff
+    found = measured(vectors, s, r, species)
+    wanted = measured(vectors[~longer], s[~longer], r[~longer], species)
+    n = wanted.total
+    assert found.total == n == 26
+    for name in ("starts", "sums"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    np.testing.assert_array_equal(found.numbers[:, :n], wanted.numbers)
+    np.testing.assert_array_equal(found.vectors[:n], wanted.vectors[:n])
+    for some in (found, wanted):
+        some.along[:], some.across[:] = 1.0, 0.0
+    gradients, forces, virials = found.receive(5, 40)
+    np.testing.assert_array_equal(gradients, (~longer)[:, None].numpy() * np.ones(3))
+    for x, y in zip((forces, virials), wanted.receive(5, n)[1:], strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def test_collects_and_receives_what_autograd_does() -> None:
     vectors, s, r, species = edges()
-    given = (vectors.numpy(), s.numpy(), r.numpy(), species.numpy())
-    of_edges, _, _ = measure(*given, *tables(), FLAT, CUTOFF)
-    _, _, slope, _, fall, push = torch.from_numpy(of_edges)
+    found = measured(vectors, s, r, species)
+    order = torch.argsort(r, stable=True)
+    in_order, r_in_order = vectors[order], r[order]
+    _, _, slope, envelope, fall, push = torch.from_numpy(found.numbers)
     of_atoms, weights, g, y = (torch.randn(*k) for k in ((2, 5), (40,), (40, 4), (40, 4)))
-    out = torch.zeros(40, 3)
-    numbers = (x.numpy() for x in (of_atoms, weights, g, y, out))
-    collect(given[0], given[2], of_edges, *numbers)
-    along = (weights + fall * (of_atoms[0, r] + (g * y).sum(1))) * slope + push * of_atoms[1, r]
-    unit = vectors / vectors.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(out, along[:, None] * unit, rtol=1e-12, atol=1e-12)
+    across = torch.randn(40, 3)
+    given = g.numpy().copy()
+    found.angular[:], found.across[:] = y, across
+    found.collect(of_atoms.numpy(), weights.numpy(), given)
+    np.testing.assert_allclose(given, g * envelope[:, None], rtol=1e-14)
+    along = weights + fall * (of_atoms[0, r_in_order] + (g * y).sum(1))
+    along = along * slope + push * of_atoms[1, r_in_order]
+    unit = in_order / in_order.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(found.along, along[:, None] * unit, rtol=1e-12, atol=1e-12)
 
+    out = torch.empty(40, 3).index_copy(0, order, along[:, None] * unit + across)
     positions, strain = torch.zeros(5, 3, requires_grad=True), torch.zeros(3, 3, requires_grad=True)
     moved = positions[s] - positions[r] + vectors @ (torch.eye(3) + (strain + strain.T) / 2)
     down, virial = torch.autograd.grad((moved * out).sum(), (positions, strain))
-    forces, virials = receive(given[0], out.numpy(), given[1], given[2], 5)
+    gradients, forces, virials = found.receive(5, 40)
+    np.testing.assert_allclose(gradients, out, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(forces, -down, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(virials.sum(0), virial, rtol=1e-11, atol=1e-11)
 
@@ -73,16 +114,15 @@ def test_collects_and_receives_what_autograd_does() -> None:
 def test_refuses_atoms_and_species_that_are_not_there(which: int, wrong: int) -> None:
     given = edges()
     given[which][-1] = wrong
-    vectors, s, r, species = (x.numpy() for x in given)
     with pytest.raises(IndexError, match="must be from 0 to"):
-        measure(vectors, s, r, species, *tables(), FLAT, CUTOFF)
+        measured(*given)
 
 
 def test_no_edges() -> None:
-    vectors, s, r, species = edges(0)
-    of_edges, pair, of_atoms = measure(
-        vectors.numpy(), s.numpy(), r.numpy(), species.numpy(), *tables(), FLAT, CUTOFF
-    )
-    assert of_edges.shape == (6, 0)
-    assert not len(pair)
-    assert not of_atoms.any()
+    found = measured(*edges(0))
+    assert found.total == 0
+    assert not found.sums.any()
+    gradients, forces, virials = found.receive(5, 0)
+    assert gradients.shape == (0, 3)
+    assert not forces.any()
+    assert not virials.any()

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -191,6 +192,7 @@ def test_copies_and_pickles_are_their_own() -> None:
     for other in (copy.deepcopy(quick), pickle.loads(pickle.dumps(quick))):
         assert isinstance(other.inference, GauntInference)
         assert other.inference.model is other
+        assert len(pickle.dumps(other)) < 3e6  # without the memory of evaluations
         same(other(g), before, 1e-14)
         with torch.no_grad():
             other.get_parameter("embedding").mul_(1.1)
@@ -205,6 +207,36 @@ def test_made_in_inference_mode() -> None:
     with torch.inference_mode():
         assert infer(reference, tables=False)
     same(reference(g), wanted, 1e-12)
+
+
+def test_results_are_the_callers_own() -> None:
+    quick, _ = fast(model(), tables=True)
+    graphs = [graph(atoms, 5.0) for atoms in structures()[:3]]
+    first = [quick(g) for g in graphs]
+    kept = copy.deepcopy(first)
+    for g in reversed(graphs):
+        quick(g)
+    for found, wanted in zip(first, kept, strict=True):
+        same(found, wanted, 0)
+
+
+def test_threads_may_share_a_model() -> None:
+    quick, _ = fast(model(), tables=True)
+    graphs = [graph(atoms, 5.0) for atoms in structures()[:2]] * 20
+    reference = copy.deepcopy(quick)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(quick, graphs))
+    for x, g in zip(found, graphs, strict=True):
+        same(x, reference(g), 1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_channels_need_not_fill_vectors(dtype: torch.dtype) -> None:
+    reference = model(channels=5, path_rank=3).to(dtype)
+    quick = copy.deepcopy(reference)
+    assert infer(quick)
+    g = graph(structures()[1], 5.0)
+    same(quick(g), reference(g), OF_TABLES if dtype == torch.float64 else 2e-5)
 
 
 def test_float32_is_as_good_as_float32() -> None:

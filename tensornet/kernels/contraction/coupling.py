@@ -12,7 +12,7 @@ from tensornet.kernels import _bridge
 from tensornet.kernels._sort import counting_sort
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels._vector import rows_in, rows_out
-from tensornet.kernels.contraction.plan import plan
+from tensornet.kernels.contraction.plan import Array, Plan, plan
 from tensornet.kernels.contraction.straight import call, compiled
 from tensornet.kernels.contraction.tiles import move
 
@@ -141,11 +141,20 @@ def start(
 ) -> None:  # fmt: skip
     """Fill `out` with the values of the polynomials, or with their slope."""
     tables = plan(name, x.shape[2 if turned else 1], n_k, monomials, at_k)
+    order, starts = by_species(name, species, len(c))
+    given, values, slopes = _bridge.arrays(x, c, g)
+    run_arrays(slope, turned, tables, given, values, slopes, order, starts, out.numpy(), n_k)
+
+
+def run_arrays(
+    slope: bool, turned: bool, tables: Plan, x: Array, c: Array, g: Array,
+    order: Array, starts: Array, out: Array, n_k: int,
+) -> None:  # fmt: skip
+    """Fill `out`; rows are sorted by species, nothing is checked."""
     n, n_i, n_c = len(x), x.shape[2 if turned else 1], c.shape[2]
     code, terms = compiled("slope" if slope else "value", tables, n_i, 8 * x.itemsize)
-    order, starts = by_species(name, species, len(c))
-    flat = _bridge.arrays(*(t.view(-1) for t in (x, c, g)))
+    flat = (a.reshape(-1) for a in (x, c, g))
     sizes = n_i, n_k, n_c
-    given = slope, turned, sizes, *flat, order, starts, out.view(-1).numpy(), terms
+    given = slope, turned, sizes, *flat, order, starts, out.reshape(-1), terms
     grain = -(-_GRAIN // (len(terms) * n_c))
     _bridge.spread(lambda a, b: _run(code.address, *given, a, b), n, grain)

@@ -3,6 +3,8 @@
 Channels, and where no sum over rows is taken also rows, are spread over threads.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numba.cpython.unsafe.tuple import tuple_setitem
@@ -11,8 +13,8 @@ from torch import Tensor
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.contraction import coupling
-from tensornet.kernels.contraction.coupling import by_species, suits
-from tensornet.kernels.contraction.plan import plan
+from tensornet.kernels.contraction.coupling import by_species, run_arrays, suits
+from tensornet.kernels.contraction.plan import Array, Plan, plan
 from tensornet.kernels.contraction.tiles import (
     ROWS,
     bend,
@@ -28,6 +30,7 @@ from tensornet.kernels.contraction.tiles import (
 
 _EVALUATE, _SLOPE, _GRADIENT, _CURVATURE = range(4)
 _GRAIN = 200_000  # multiplications worth a thread
+_OFTEN = 20  # times what is said to be evaluated often, at the least
 _STRIPE = 64  # rows that stay in the cache while their channels are gone through
 
 
@@ -202,21 +205,44 @@ def _start(
     species: Tensor, monomials: Tensor, at_k: Tensor, n_k: int,
     out: Tensor, out_c: Tensor, out_g: Tensor,
 ) -> None:  # fmt: skip
-    (n, n_i, n_c), n_t = x.shape, c.shape[1]
-    tables = plan(name, n_i, n_k, monomials, at_k)
+    tables = plan(name, x.shape[1], n_k, monomials, at_k)
     order, starts = by_species(name, species, len(c))
-    flat = _bridge.arrays(*(t.view(-1) for t in (x, c, g, h)))
-    outs = _bridge.arrays(*(t.view(-1) for t in (out, out_c, out_g)))
+    given = _bridge.arrays(x, c, g, h), order, starts, _bridge.arrays(out, out_c, out_g)
+    _run_arrays(mode, tables, *given, n_k)
+
+
+def _run_arrays(
+    mode: int, tables: Plan, inputs: Sequence[Array], order: Array, starts: Array,
+    outs: Sequence[Array], n_k: int,
+) -> None:  # fmt: skip
+    (n, n_i, n_c), n_t = inputs[0].shape, inputs[1].shape[1]
+    flat, flat_outs = (tuple(a.reshape(-1) for a in arrays) for arrays in (inputs, outs))
     sizes = n_i, n_k, n_t, n_c
-    blocks = -(-n_c * x.itemsize // BYTES)
+    blocks = -(-n_c * inputs[0].itemsize // BYTES)
     work = (n_t + len(tables.products)) * n_c  # of a row
-    given = mode, tables.flat, sizes, *flat, order, starts, *outs
+    given = mode, tables.flat, sizes, *flat, order, starts, *flat_outs
     if mode < _GRADIENT:
         _bridge.spread(lambda a, b: _run(*given, a, b, 0, blocks), n, -(-_GRAIN // work))
     else:
         _bridge.spread(
             lambda a, b: _run(*given, 0, n, a, b), blocks, -(-_GRAIN * blocks // (n * work))
         )
+
+
+def polynomial_arrays(
+    tables: Plan, x: Array, c: Array, g: Array | None, order: Array, starts: Array, out: Array
+) -> None:
+    """Write the polynomials, or with `g` their slope: rows sorted by species, nothing checked.
+
+    It is for what is evaluated time and again: code is made sooner.
+    """
+    n_k = (out if g is None else g).shape[1]
+    other = x if g is None else g
+    if suits(_OFTEN * len(x), *c.shape[1:]):
+        run_arrays(g is not None, False, tables, x, c, other, order, starts, out, n_k)
+    else:
+        mode = _EVALUATE if g is None else _SLOPE
+        _run_arrays(mode, tables, (x, c, other, x), order, starts, (out, out, out), n_k)
 
 
 def polynomial(

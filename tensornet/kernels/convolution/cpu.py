@@ -131,17 +131,26 @@ def convolution(
     width = x.shape[2]
     order, starts = _ordered(name, sender, x.shape[0], receiver, v)
     out = x.new_zeros(v, n_k, width)
-    flat = _bridge.arrays(x.view(-1), y, w.view(-1), sender)
-    (o,) = _bridge.arrays(out.view(-1))
-    scaled = _scaled(tables, width)
+    x_, y_, w_, from_ = _bridge.arrays(x, y, w, sender)
+    convolve_arrays(tables, x_, y_, w_, from_, order, starts, out.numpy())
+    return out if width == c else out[..., :c].contiguous()
+
+
+def convolve_arrays(
+    tables: Plan, x: Array, y: Array, w: Array, sender: Array, order: Array, starts: Array,
+    out: Array,
+) -> None:  # fmt: skip
+    """Add the convolution to `out`: channels are whole vectors, edges sorted, nothing checked."""
+    v, n_k, width = out.shape
     steps = x.shape[1] * width, w.shape[1] * width, n_k * width, width
     build = tables.cell_starts, tables.cell_j, tables.cell_values
-    _bridge.spread(
-        lambda a, b: _convolve(tables.chunks, *scaled, build, steps, *flat, order, starts, o, a, b),
-        v,
-        -(-v * _edges(tables, width) // len(sender)),
-    )
-    return out if width == c else out[..., :c].contiguous()
+    given = (
+        tables.chunks, *_scaled(tables, width), build, steps, x.reshape(-1), y, w.reshape(-1),
+        sender, order, starts, out.reshape(-1),
+    )  # fmt: skip
+    n_edges = max(1, int(starts[-1]))
+    grain = -(-v * _edges(tables, width) // n_edges)
+    _bridge.spread(lambda a, b: _convolve(*given, a, b), v, grain)
 
 
 def weights(

@@ -7,6 +7,7 @@ added in the order of their parts: gradients of features depend on the number of
 digit, all else does not.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tensornet.kernels.convolution.columns import (
 from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_group
 from tensornet.kernels.convolution.columns import slopes as _slopes_of_group
 from tensornet.kernels.convolution.cpu import _ordered, _padded
-from tensornet.kernels.convolution.gradient_plan import GradientPlan, gradient_plan
+from tensornet.kernels.convolution.gradient_plan import Array, GradientPlan, gradient_plan
 
 _PAST = 2_000_000  # bytes of a result that no cache would keep until it is read
 _MOST = 24  # edges of a node that are taken together
@@ -185,29 +186,53 @@ def _run(
     oy = y.new_empty(y.shape)
     ow = w.new_zeros(w.shape) if tables.n_unmet else w.new_empty(w.shape)
     og = [g.new_zeros(g.shape)] if along else []
-    flat = _bridge.arrays(*(t.view(-1) for t in (x, y, w, g, *along)), sender)
-    outs = _bridge.arrays(*(t.view(-1) for t in (oy, ow, *og)))
-    past = ow.nbytes > _PAST and ow.data_ptr() % BYTES == 0 and tables.whole
-    steps = x.shape[1] * width, w.shape[1] * width, n_y
-    sizes = steps, g.shape[1] * width, width, tables.largest, *tables.at_once, int(past)
-
-    def part(first: int, last: int) -> Tensor:
-        mine = x.new_zeros(x.shape)
-        (ox,) = _bridge.arrays(mine.view(-1))
-        run(tables.flat, sizes, *flat, order, starts, ox, *outs, first, last)
-        return mine
-
-    parts = _bridge.spread(part, v, _grain(tables, x, w, v))
-    for more in parts[1:]:
-        parts[0] += more
-    done = parts[0], oy, ow, *og
+    ox = x.new_zeros(x.shape)
+    inputs, outs = _bridge.arrays(x, y, w, g, *along, sender), _bridge.arrays(ox, oy, ow, *og)
+    _run_arrays(run, tables, inputs, order, starts, outs)
+    done = ox, oy, ow, *og
     return (
         done if width == c else tuple(t[..., :c].contiguous() if t.ndim == 3 else t for t in done)
     )
 
 
-def _grain(tables: GradientPlan, x: Tensor, w: Tensor, v: int) -> int:
+def slopes_of_arrays(
+    tables: GradientPlan, inputs: Sequence[Array], order: Array, starts: Array,
+    outs: Sequence[Array],
+) -> None:  # fmt: skip
+    """Slopes in x, added to, y and w: of x, y, w, g and the senders of edges that are sorted.
+
+    Channels are whole vectors, and nothing is checked.
+    """
+    _, _, ow = outs
+    if tables.n_unmet:
+        ow.fill(0)
+    _run_arrays(_slopes, tables, inputs, order, starts, outs)
+
+
+def _run_arrays(
+    run: Any, tables: GradientPlan, inputs: Sequence[Array], order: Array, starts: Array,
+    outs: Sequence[Array],
+) -> None:  # fmt: skip
+    x, y, w, g = inputs[:4]
+    ox, _, ow = outs[:3]
+    (_, n_x, width), v = x.shape, len(g)
+    past = ow.nbytes > _PAST and ow.ctypes.data % BYTES == 0 and tables.whole
+    steps = n_x * width, w.shape[1] * width, y.shape[1]
+    sizes = steps, g.shape[1] * width, width, tables.largest, *tables.at_once, int(past)
+    *flat, sender = (a.reshape(-1) for a in inputs)
+    more = [a.reshape(-1) for a in outs[1:]]
+
+    def part(first: int, last: int) -> Array:
+        mine = ox if first == 0 else np.zeros_like(ox)
+        run(tables.flat, sizes, *flat, sender, order, starts, mine.reshape(-1), *more, first, last)
+        return mine
+
+    for mine in _bridge.spread(part, v, _grain(tables, x, w, v))[1:]:
+        ox += mine
+
+
+def _grain(tables: GradientPlan, x: Array, w: Array, v: int) -> int:
     """Receivers worth a thread: buffers of all threads are to take no more than the weights."""
-    threads = max(1, w.numel() // x.numel())
-    edges = max(1, _GRAIN // (len(tables.cells) * x.shape[2]))
+    threads = max(1, w.size // x.size)
+    edges = max(1, _GRAIN // (len(tables.cells) * int(x.shape[2])))
     return max(-(-v * edges // len(w)), -(-v // threads))

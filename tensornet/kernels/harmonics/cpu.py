@@ -40,6 +40,7 @@ from tensornet.kernels.harmonics.lengths import (
 )
 from tensornet.kernels.harmonics.tables import n_degrees, recursion, three
 
+Array = np.ndarray[Any, Any]
 _GRAIN = 20_000  # harmonics worth a thread
 
 
@@ -206,19 +207,33 @@ def _curvature(  # type: ignore[no-untyped-def]
 
 
 @cache
-def _table(n_l: int, dtype: torch.dtype) -> tuple[Any, ...]:
-    return tuple(a.astype(str(dtype).removeprefix("torch.")) for a in recursion(n_l))
+def _table(n_l: int, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    return tuple(a.astype(dtype) for a in recursion(n_l))
 
 
 def _run(function: Any, n_l: int, *tensors: Tensor) -> None:
     """In threads, edges by the vector; the last edges are done twice if they do not fill one."""
-    n, m, x = tensors[0].shape[0], n_l * n_l, tensors[0]
-    fixed = *_table(n_l, x.dtype), *_bridge.arrays(*tensors), n_l, m
+    _run_arrays(function, n_l, len(tensors[0]), *_bridge.arrays(*tensors))
+
+
+def _run_arrays(function: Any, n_l: int, n: int, *arrays: Array) -> None:
+    m = n_l * n_l
+    fixed = *_table(n_l, arrays[0].dtype), *arrays, n_l, m
     if n * m < 2 * _GRAIN or torch.get_num_threads() == 1:
         function(*fixed, 0, n)
     else:
         grain = 16 * -(-_GRAIN // (16 * m))
         _bridge.spread(lambda start, stop: function(*fixed, start, stop), n, grain)
+
+
+def values_of_arrays(vectors: Array, n: int, out: Array) -> None:
+    """Write the harmonics of the first n vectors; there is room for a vector of edges, or n."""
+    _run_arrays(_values, n_degrees(out.shape[1]), max(n, BYTES // out.itemsize), vectors, out)
+
+
+def gradient_of_arrays(vectors: Array, n: int, g: Array, out: Array) -> None:
+    """Write the derivative of the sum of g times these harmonics; all behind the n are finite."""
+    _run_arrays(_gradient, n_degrees(g.shape[1]), max(n, BYTES // g.itemsize), vectors, g, out)
 
 
 def values(vectors: Tensor, m: int) -> Tensor:

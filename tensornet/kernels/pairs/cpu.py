@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._tile import BYTES
 
 
 @_bridge.jit
@@ -52,61 +53,103 @@ def _repulsion(d, reach, charges, screening, terms):  # type: ignore[no-untyped-
 
 
 @_bridge.jit
-def _measure(  # type: ignore[no-untyped-def]
-    vectors, sender, receiver, species, pairs, terms, flat, cutoff, of_edges, pair, of_atoms
-):
-    """Fill in what is known of edges and sum it up at atoms; false if an index is out of range."""
-    n, n_species = len(species), int(sqrt(len(pairs) + 0.5))
-    for a in range(n):
-        if species[a] < 0 or species[a] >= n_species:
-            return False
-        of_atoms[0, a] = of_atoms[1, a] = 0
+def _length(v, e):  # type: ignore[no-untyped-def]
+    x, y, z = float(v[e, 0]), float(v[e, 1]), float(v[e, 2])
+    return sqrt(x * x + y * y + z * z)
+
+
+@_bridge.jit
+def _choose(vectors, sender, receiver, n, cutoff, chosen, starts):  # type: ignore[no-untyped-def]
+    """Sort edges that are short enough by receiver: how many; less than none for wrong ends."""
+    for a in range(n + 1):
+        starts[a] = 0
     for e in range(len(sender)):
         s, r = sender[e], receiver[e]
         if s < 0 or s >= n or r < 0 or r >= n:
-            return False
+            return -1
+        if not _length(vectors, e) >= cutoff:  # what is no number is kept, and noticed
+            starts[r] += 1
+    total = 0
+    for a in range(n + 1):
+        count = starts[a]
+        starts[a] = total
+        total += count
+    for e in range(len(sender)):
+        if not _length(vectors, e) >= cutoff:
+            r = receiver[e]
+            chosen[starts[r]] = e
+            starts[r] += 1
+    for a in range(n, 0, -1):
+        starts[a] = starts[a - 1]
+    starts[0] = 0
+    return total
+
+
+@_bridge.jit
+def _measure(  # type: ignore[no-untyped-def]
+    vectors, sender, receiver, species, pairs, terms, flat, cutoff,
+    chosen, starts, ends, v, of_edges, pair, of_atoms,
+):  # fmt: skip
+    """Fill in what is known of edges and sum it up at atoms; how many edges there are."""
+    n, n_species = len(species), int(sqrt(len(pairs) + 0.5))
+    for a in range(n):
+        if species[a] < 0 or species[a] >= n_species:
+            return -1
+        of_atoms[0, a] = of_atoms[1, a] = 0
+    total = _choose(vectors, sender, receiver, n, cutoff, chosen, starts)
+    for q in range(total):
+        e = chosen[q]
+        s, r = sender[e], receiver[e]
         p = species[s] * n_species + species[r]
-        pair[e] = p
-        x, y, z = float(vectors[e, 0]), float(vectors[e, 1]), float(vectors[e, 2])
-        d = sqrt(x * x + y * y + z * z)
+        ends[0, q], ends[1, q], pair[q] = s, r, p
+        for k in range(3):
+            v[q, k] = vectors[e, k]
+        d = _length(v, q)
         level, slope = _level(d, pairs[p, 0], flat)
         envelope, fall = _envelope(level / cutoff)
-        of_edges[0, e], of_edges[1, e], of_edges[2, e] = d, level, slope
-        of_edges[3, e], of_edges[4, e], of_edges[5, e] = envelope, fall / cutoff, 0
+        of_edges[0, q], of_edges[1, q], of_edges[2, q] = d, level, slope
+        of_edges[3, q], of_edges[4, q], of_edges[5, q] = envelope, fall / cutoff, 0
         of_atoms[0, r] += envelope
         if d < pairs[p, 1]:
             value, push = _repulsion(d, pairs[p, 1], pairs[p, 2], pairs[p, 3], terms)
             of_atoms[1, r] += 0.5 * value
-            of_edges[5, e] = 0.5 * push
-    return True
+            of_edges[5, q] = 0.5 * push
+    return total
 
 
 @_bridge.jit
 def _collect(  # type: ignore[no-untyped-def]
     vectors, receiver, of_edges, of_atoms, weights, g, y, out, start, stop
 ):
-    """Add the derivatives along the edges from start to stop."""
+    """Write the derivatives along the edges from start to stop."""
     for e in range(start, stop):
         r = receiver[e]
         total = of_atoms[0, r]
         for j in range(g.shape[1]):
             total += g[e, j] * y[e, j]
+            g[e, j] *= of_edges[3, e]
         along = (weights[e] + total * of_edges[4, e]) * of_edges[2, e]
         along = (along + of_edges[5, e] * of_atoms[1, r]) / of_edges[0, e]
         for k in range(3):
-            out[e, k] += along * vectors[e, k]
+            out[e, k] = along * vectors[e, k]
 
 
 @_bridge.jit
-def _receive(vectors, g, sender, receiver, forces, virials):  # type: ignore[no-untyped-def]
-    """Sum up at the atoms."""
-    for e in range(len(sender)):
-        s, r = sender[e], receiver[e]
+def _receive(  # type: ignore[no-untyped-def]
+    total, vectors, along, across, ends, chosen, gradients, forces, virials
+):
+    """Add, and sum up at the atoms."""
+    for e in range(total):
+        s, r = ends[0, e], ends[1, e]
         for a in range(3):
-            forces[r, a] += g[e, a]
-            forces[s, a] -= g[e, a]
+            along[e, a] += across[e, a]
+        for a in range(3):
+            g = along[e, a]
+            gradients[chosen[e], a] = g
+            forces[r, a] += g
+            forces[s, a] -= g
             for b in range(3):
-                quarter = (vectors[e, a] * g[e, b] + vectors[e, b] * g[e, a]) / 4
+                quarter = (vectors[e, a] * along[e, b] + vectors[e, b] * g) / 4
                 virials[r, a, b] += quarter
                 virials[s, a, b] += quarter
 
@@ -115,89 +158,104 @@ Array = np.ndarray[Any, Any]
 _GRAIN = 10_000  # edges worth a thread
 
 
-def measure(
-    vectors: Array,  # (e, 3)
-    sender: Array,  # (e,) int64
-    receiver: Array,  # (e,) int64
-    species: Array,  # (n,) int64
-    pairs: Array,  # (species², 4) float64
-    terms: Array,  # (k, 2) float64
-    flat: float,
-    cutoff: float,
-) -> tuple[Array, Array, Array]:  # (6, e), (e,), (2, n)
-    """Measure edges.
+class Edges:
+    """Memory for what is known of edges, sorted by receiver.
 
     Args:
-        vectors: Of the edges, Å.
-        sender: Atoms where they begin.
-        receiver: Atoms where they end.
-        species: Of the atoms.
-        pairs: For each pair of species, sender first: where lengths begin to level out, up to where
-            the pair repels (zero for never), its charges in eV Å, its screening in 1/Å.
-        terms: Coefficients and exponents of the screening.
-        flat: Of the length where levelling begins: there it ends.
-        cutoff: Where envelopes end, Å.
-
-    Returns:
-        For the edges their length, levelled length and its slope, envelope and its slope in that,
-        and half of the slope of the repulsion; their pair of species; for the atoms the sums of
-        envelopes and half repulsions.
-
-    Raises:
-        IndexError: If an atom or a species is out of range.
-    """
-    of_edges = np.empty((6, len(sender)), vectors.dtype)
-    pair, of_atoms = np.empty(len(sender), np.int64), np.empty((2, len(species)), vectors.dtype)
-    given = vectors, sender, receiver, species, pairs, terms, flat, cutoff
-    if not _measure(*given, of_edges, pair, of_atoms):
-        raise IndexError(
-            f"`measure(sender=..., receiver=...)` must be from 0 to {len(species) - 1}. Got others."
-        )
-    return of_edges, pair, of_atoms
-
-
-def receive(
-    vectors: Array,  # (e, 3)
-    g: Array,  # (e, 3)
-    sender: Array,  # (e,)
-    receiver: Array,  # (e,)
-    n: int,
-) -> tuple[Array, Array]:  # (n, 3), (n, 3, 3)
-    """Give forces and virials of the atoms.
-
-    Args:
-        vectors: As in `measure`, which has checked the atoms.
-        g: Derivatives of the energy in the vectors.
-        sender: As in `measure`.
-        receiver: As there.
         n: Number of atoms.
+        e: Largest number of edges.
+        m: Number of harmonics.
+        dtype: Of the numbers.
+
+    Attributes:
+        total: How many edges there are.
+        chosen: (e,) where each stands among those that were given.
+        starts: (n + 1,) where those of each receiver start.
+        ends: (2, e) senders and receivers.
+        places: (e,) whole numbers in order.
+        vectors: (e, 3).
+        numbers: (6, e) length, levelled length and its slope, envelope and its slope in that, and
+            half of the slope of the repulsion.
+        pair: (e,) species of the sender, times their number, and of the receiver.
+        sums: (2, n) at the atoms: of envelopes, of half repulsions.
+        angular: (e, m) room for harmonics.
+        y: (e, m) the same times envelopes.
+        along: (e, 3) derivatives along the edges.
+        across: (e, 3) room for those across them.
     """
-    forces, virials = np.zeros((n, 3), g.dtype), np.zeros((n, 3, 3), g.dtype)
-    _receive(vectors, g, sender, receiver, forces, virials)
-    return forces, virials
 
+    def __init__(self, n: int, e: int, m: int, dtype: Any) -> None:
+        rows = max(e, BYTES // np.dtype(dtype).itemsize)  # harmonics come in whole vectors
+        self.total, self.room = 0, e
+        self.chosen, self.pair = np.empty(e, np.int64), np.empty(e, np.int64)
+        self.starts, self.ends = np.empty(n + 1, np.int64), np.empty((2, e), np.int64)
+        self.places = np.arange(e)
+        self.vectors = np.zeros((rows, 3), dtype)
+        self.numbers, self.sums = np.empty((6, e), dtype), np.empty((2, n), dtype)
+        self.angular, self.y = (_bridge.empty((rows, m), dtype) for _ in range(2))
+        self.along, self.across = (np.empty((rows, 3), dtype) for _ in range(2))
 
-def collect(
-    vectors: Array,  # (e, 3)
-    receiver: Array,  # (e,)
-    of_edges: Array,  # (6, e)
-    of_atoms: Array,  # (2, n)
-    weights: Array,  # (e,)
-    g: Array,  # (e, m)
-    y: Array,  # (e, m)
-    out: Array,  # (e, 3), added to
-) -> None:
-    """Add the derivatives along the edges to those in their directions.
+    def measure(
+        self,
+        vectors: Array,  # (e, 3)
+        sender: Array,  # (e,) int64
+        receiver: Array,  # (e,) int64
+        species: Array,  # (n,) int64
+        pairs: Array,  # (species², 4) float64
+        terms: Array,  # (k, 2) float64
+        flat: float,
+        cutoff: float,
+    ) -> None:
+        """Measure edges, but for those that are too long.
 
-    Args:
-        vectors: As in `measure`.
-        receiver: As there.
-        of_edges: Its first result.
-        of_atoms: Derivatives in the sum of envelopes, and the share of the repulsion.
-        weights: Derivatives in the levelled lengths.
-        g: Derivatives in the harmonics times envelopes.
-        y: The harmonics.
-        out: Derivatives in the vectors.
-    """
-    given = vectors, receiver, of_edges, of_atoms, weights, g, y, out
-    _bridge.spread(lambda a, b: _collect(*given, a, b), len(receiver), _GRAIN)
+        Args:
+            vectors: Of the edges, Å.
+            sender: Atoms where they begin.
+            receiver: Atoms where they end.
+            species: Of the atoms.
+            pairs: For each pair of species, sender first: where lengths begin to level out, up to
+                where the pair repels (zero for never), its charges in eV Å, its screening in 1/Å.
+            terms: Coefficients and exponents of the screening.
+            flat: Of the length where levelling begins: there it ends.
+            cutoff: Where envelopes and edges end, Å.
+
+        Raises:
+            IndexError: If an atom or a species is out of range.
+        """
+        self.total = _measure(
+            vectors, sender, receiver, species, pairs, terms, flat, cutoff, self.chosen,
+            self.starts, self.ends, self.vectors, self.numbers, self.pair, self.sums,
+        )  # fmt: skip
+        if self.total < 0:
+            raise IndexError(
+                f"`measure(sender=..., receiver=...)` must be from 0 to {len(species) - 1}. "
+                "Got others."
+            )
+
+    def collect(
+        self,
+        of_atoms: Array,  # (2, n)
+        weights: Array,  # (e,)
+        g: Array,  # (e, m)
+    ) -> None:
+        """Write the derivatives along the edges; `g` becomes that in the harmonics.
+
+        Args:
+            of_atoms: Derivatives in the sum of envelopes, and the share of the repulsion.
+            weights: Derivatives in the levelled lengths.
+            g: Derivatives in the harmonics times envelopes.
+        """
+        given = self.vectors, self.ends[1], self.numbers, of_atoms, weights, g
+        _bridge.spread(
+            lambda a, b: _collect(*given, self.angular, self.along, a, b), self.total, _GRAIN
+        )
+
+    def receive(self, n: int, e: int) -> tuple[Array, Array, Array]:  # (e, 3), (n, 3), (n, 3, 3)
+        """Give the derivatives in the edges that were given, forces and virials of the atoms."""
+        shapes = (e, 3), (n, 3), (n, 3, 3)
+        gradients, forces, virials = (np.zeros(shape, self.along.dtype) for shape in shapes)
+        _receive(
+            self.total, self.vectors, self.along, self.across, self.ends, self.chosen,
+            gradients, forces, virials,
+        )  # fmt: skip
+        return gradients, forces, virials

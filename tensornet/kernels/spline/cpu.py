@@ -1,5 +1,6 @@
 """Splines in Numba: the six polynomials of a point once, then vectors of splines."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import Tensor
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels._vector import every, fill, load, store
-from tensornet.kernels.spline.basis import as_rows, whole_knots
+from tensornet.kernels.spline.basis import as_rows, basis, whole_knots
 
+Array = np.ndarray[Any, Any]
 _GRAIN = 100_000  # numbers worth a thread
 
 
@@ -159,34 +161,37 @@ def moments(x: Tensor, g: Tensor, k: int, order: int) -> Tensor:
 
 
 def values_of_tables(
-    x: Tensor,  # (e,)
-    rows: Tensor,  # (e,)
-    tables: Tensor,  # (s k, q)
+    x: Array,  # (e,)
+    rows: Array,  # (e,)
+    tables: Array,  # (s k, q)
     k: int,
-) -> Tensor:  # (e, q)
-    """`spline` with one of several tables per point, which begins at a row of its own.
+    out: Array,  # (e or more, q)
+) -> None:
+    """Write `spline` with one of several tables per point, which begins at a row of its own.
 
     For inference: it has no derivatives but `slopes_of_tables`, and checks no index.
     """
-    q, out = tables.shape[1], x.new_empty(len(x), tables.shape[1])
-    (points, *given), (o,) = _arguments(0, k, q, x, tables), _bridge.arrays(out.view(-1))
-    (first,) = _bridge.arrays(rows)
+    q = tables.shape[1]
+    given = x, rows, tables.reshape(-1), _basis(0, x.dtype), 0, k, q, out.reshape(-1)
     grain = max(1, _GRAIN // (6 * q))
-    _bridge.spread(lambda a, b: _values(points, first, *given, o, a, b), len(x), grain)
-    return out
+    _bridge.spread(lambda a, b: _values(*given, a, b), len(x), grain)
 
 
 def slopes_of_tables(
-    x: Tensor,  # (e,)
-    rows: Tensor,  # (e,)
-    tables: Tensor,  # (s k, q)
-    g: Tensor,  # (e, q)
+    x: Array,  # (e,)
+    rows: Array,  # (e,)
+    tables: Array,  # (s k, q)
+    g: Array,  # (e or more, q)
     k: int,
-) -> Tensor:  # (e,)
+) -> Array:  # (e,)
     """Differentiate the sum of `g` times `values_of_tables` in the points."""
-    q, out = tables.shape[1], x.new_empty(len(x))
-    (points, *given), (o,) = _arguments(1, k, q, x, tables, g), _bridge.arrays(out)
-    (first,) = _bridge.arrays(rows)
+    q, out = tables.shape[1], np.empty_like(x)
+    given = x, rows, tables.reshape(-1), g.reshape(-1), _basis(1, x.dtype), 1, k, q, out
     grain = max(1, _GRAIN // (6 * q))
-    _bridge.spread(lambda a, b: _slopes(points, first, *given, o, a, b), len(x), grain)
+    _bridge.spread(lambda a, b: _slopes(*given, a, b), len(x), grain)
     return out
+
+
+@cache
+def _basis(order: int, dtype: np.dtype[Any]) -> Array:
+    return basis(order).reshape(-1).astype(dtype)

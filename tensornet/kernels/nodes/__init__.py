@@ -1,0 +1,1 @@
+"""What atoms have beside messages: products with matrices by component or element, readouts."""
