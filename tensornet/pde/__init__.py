@@ -1,5 +1,8 @@
 """Grids, stencils, boundaries, and the linear problems that are discretised on them."""
 
+from tensornet.pde.adi import ADI as ADI
+from tensornet.pde.adi import adi as adi
+from tensornet.pde.adi import solve_adi as solve_adi
 from tensornet.pde.advection import advection_diffusion as advection_diffusion
 from tensornet.pde.boundary import Side as Side
 from tensornet.pde.boundary import dirichlet as dirichlet

@@ -217,14 +217,7 @@ def exponential_sum_inverse(
     where = "exponential_sum_inverse"
     if not isinstance(grid, Grid | Domain):
         raise TypeError(f"`{where}(grid=...)` must be a grid or domain. Got {type(grid).__name__}.")
-    for name, value in (("coefficient", coefficient), ("shift", shift)):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"`{where}({name}=...)` must be a number. Got {type(value).__name__}.")
-    if not (0 < coefficient < math.inf and 0 <= shift < math.inf):
-        raise ValueError(
-            f"`{where}(coefficient=...)` must be positive and `shift` at least zero, both finite. "
-            f"Got {coefficient}, {shift}."
-        )
+    check_diffusion(where, coefficient, shift)
     _check.tolerance(where, tolerance=tolerance)
     if not 1e-12 <= tolerance < 0.5:
         raise ValueError(f"`{where}(tolerance=...)` must be from 1e-12 to 0.5. Got {tolerance}.")
@@ -274,20 +267,50 @@ def solve_low_rank(
             "`solve_low_rank(inverse=...)` must be made by `exponential_sum_inverse`. "
             f"Got {type(inverse).__name__}."
         )
-    if not isinstance(rhs, CP | Tucker | TensorTrain):
-        raise TypeError(
-            "`solve_low_rank(rhs=...)` must be a `CP`, `Tucker` or `TensorTrain` value. "
-            f"Got {type(rhs).__name__}."
-        )
-    if rhs.dtype != torch.float64:
-        raise TypeError(f"`solve_low_rank(rhs=...)` must be in float64. Got {rhs.dtype}.")
     if inverse.domain.mask is not None:
         raise ValueError("`solve_low_rank(inverse=...)` must be of a box without a mask.")
-    if rhs.shape != inverse.domain.grid.shape:
+    check_low_rank("solve_low_rank", rhs, inverse.domain.grid.shape, (CP, Tucker, TensorTrain))
+    return inverse.solve(rhs)
+
+
+def check_diffusion(where: str, coefficient: float, shift: float) -> None:
+    """Check the two numbers of an operator on a box.
+
+    Args:
+        where: Name of the public call, for messages.
+        coefficient: Of the diffusion.
+        shift: What the identity is multiplied by.
+    """
+    for name, value in (("coefficient", coefficient), ("shift", shift)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"`{where}({name}=...)` must be a number. Got {type(value).__name__}.")
+    if not (0 < coefficient < math.inf and 0 <= shift < math.inf):
         raise ValueError(
-            f"`solve_low_rank(rhs=...)` must have the shape {inverse.domain.grid.shape} of the "
-            f"grid. Got {rhs.shape}."
+            f"`{where}(coefficient=...)` must be positive and `shift` at least zero, both finite. "
+            f"Got {coefficient}, {shift}."
+        )
+
+
+def check_low_rank(
+    where: str, rhs: CP | Tucker | TensorTrain, shape: tuple[int, ...], kinds: tuple[type, ...]
+) -> None:
+    """Check a right side of low rank.
+
+    Args:
+        where: Name of the public call, for messages.
+        rhs: The right side.
+        shape: Of the grid.
+        kinds: Formats that are taken.
+    """
+    if not isinstance(rhs, kinds):
+        *others, last = (kind.__name__ for kind in kinds)
+        words = f"{', '.join(others)} or {last}" if others else last
+        raise TypeError(f"`{where}(rhs=...)` must be a {words} value. Got {type(rhs).__name__}.")
+    if rhs.dtype != torch.float64:
+        raise TypeError(f"`{where}(rhs=...)` must be in float64. Got {rhs.dtype}.")
+    if rhs.shape != shape:
+        raise ValueError(
+            f"`{where}(rhs=...)` must have the shape {shape} of the grid. Got {rhs.shape}."
         )
     if not all(bool(part.isfinite().all()) for part in rhs.parts().values()):
-        raise ValueError("`solve_low_rank(rhs=...)` must be finite. Got NaN or infinite numbers.")
-    return inverse.solve(rhs)
+        raise ValueError(f"`{where}(rhs=...)` must be finite. Got NaN or infinite numbers.")

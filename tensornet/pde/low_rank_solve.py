@@ -96,21 +96,24 @@ def residual_norms(
         return _train_norms(axes, u, rhs, coefficient, shift, singular)
     assert not isinstance(u, TensorTrain)
     assert not isinstance(rhs, TensorTrain)
-    plain, applied, given, ones, means = (list[Tensor]() for _ in range(5))
+    plain: list[Tensor] = []
+    applied: list[Tensor] = []
+    given: list[Tensor] = []
+    ones: list[Tensor] = []
     for axis, U, F in zip(axes, u.factors, rhs.factors, strict=True):
         one = torch.ones(axis.n, 1, dtype=U.dtype)
         both = torch.cat([U, coefficient * axis.multiplied(U), F, one], 1)
-        R, r = torch.linalg.qr(both, mode="r").R, U.shape[1]
-        parts = R.split([r, r, F.shape[1], 1], 1)
-        for place, part in zip((plain, applied, given, ones), parts, strict=True):
-            place.append(part)
-        means.append(F.mean(0, keepdim=True))
+        R: Tensor = torch.linalg.qr(both, mode="r").R
+        sizes = [U.shape[1], U.shape[1], F.shape[1], 1]
+        for column, part in zip((plain, applied, given, ones), R.split(sizes, 1), strict=True):
+            column.append(part)
+    means = [F.mean(0, keepdim=True) for F in rhs.factors]
     right = _with(rhs, given)
     if singular:
         right = right - _with(rhs, means) * CP(tuple(ones)).to_dense()
     total = shift * _with(u, plain) - right
-    for a, part in enumerate(applied):
-        total = total + _with(u, [*plain[:a], part, *plain[a + 1 :]])
+    for k, part in enumerate(applied):
+        total = total + _with(u, [*plain[:k], part, *plain[k + 1 :]])
     return float(torch.linalg.vector_norm(total)), float(torch.linalg.vector_norm(right))
 
 

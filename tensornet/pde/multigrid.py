@@ -12,22 +12,21 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.kernels import _bridge
 from tensornet.pde.multigrid_levels import Level as Level
+from tensornet.pde.multigrid_levels import check_operator
 from tensornet.pde.multigrid_levels import finest as finest
-from tensornet.pde.operator import LinearOperator, StencilOperator
+from tensornet.pde.operator import FixedOperator, StencilOperator
 from tensornet.pde.stiff_parts import stiff_parts
 
 _COARSEST = 128  # cells of a grid that is solved by a dense inverse
 _GRAIN = 100_000  # cells worth a thread
 
 
-class Multigrid(LinearOperator):
+class Multigrid(FixedOperator):
     """One cycle of multigrid from zero. See `multigrid`.
 
     Attributes:
         shapes: Of the grids, finest first.
     """
-
-    symmetric = True
 
     def __init__(self, A: StencilOperator, smoothing: int, precision: torch.dtype) -> None:
         self.operator, self.domain, self.shape = A, A.domain, A.shape
@@ -55,10 +54,6 @@ class Multigrid(LinearOperator):
         arrays = [a for grid in self._grids for a in (*grid.fields, *grid.shares)]
         return int(sum(a.nbytes for a in arrays)) + self._inverse.nbytes
 
-    def _apply(self, x: Tensor) -> Tensor:
-        found: Tensor = _Cycle.apply(self, x)  # type: ignore[no-untyped-call]
-        return found
-
     def run(self, x: Tensor) -> Tensor:  # (b, n) -> (b, n)
         """Run the cycle, without derivatives.
 
@@ -68,10 +63,9 @@ class Multigrid(LinearOperator):
         parts, A = self._parts, self.operator
         if parts is None:
             return self._cycled(x)
-        with torch.no_grad():
-            constant = parts(x)
-            found = self._cycled(x - A(constant))
-            return found + constant - parts(A(found))
+        constant = parts(x)
+        found = self._cycled(x - A(constant))
+        return found + constant - parts(A(found))
 
     def _cycled(self, x: Tensor) -> Tensor:
         field = self.domain.embed(x).to(self._precision)
@@ -85,19 +79,6 @@ class Multigrid(LinearOperator):
         x = grid.smooth(b, self._smoothing)
         grid.prolong(x, self._cycle(depth + 1, grid.restrict(x, b)))
         return grid.smooth_back(x, b, self._smoothing)
-
-
-class _Cycle(torch.autograd.Function):
-    """A symmetric map is its own derivative."""
-
-    @staticmethod
-    def forward(context: Any, M: Multigrid, x: Tensor) -> Tensor:
-        context.M = M
-        return M.run(x)
-
-    @staticmethod
-    def backward(context: Any, *grads: Tensor) -> Any:
-        return None, _Cycle.apply(context.M, grads[0])  # type: ignore[no-untyped-call]
 
 
 class _Grid:
@@ -254,21 +235,8 @@ def multigrid(
         >>> pcg(problem.operator, problem.rhs, M=multigrid(problem.operator)).n_iterations < 8
         True
     """
-    if not isinstance(A, StencilOperator):
-        raise TypeError(f"`multigrid(A=...)` must be an operator of `pde`. Got {type(A).__name__}.")
+    check_operator("multigrid", A)
     _check.at_least("multigrid", 1, smoothing=smoothing)
     if precision not in (None, torch.float32, torch.float64):
         raise TypeError(f"`multigrid(precision=...)` must be float32 or float64. Got {precision}.")
-    if not A.symmetric:
-        raise ValueError("`multigrid(A=...)` must be symmetric. Got one that is not.")
-    if A.device.type != "cpu":
-        raise ValueError(
-            f"`multigrid(A=...)` must be on the CPU. Got {A.device}. (Take `box_preconditioner`.)"
-        )
-    least = min(float(part.detach().min()) for part in (A.anchor, *A.weights))
-    if not least >= 0 or not float(A.diagonal().detach().min()) > 0:
-        raise ValueError(
-            "`multigrid(A=...)` must have weights and ties of at least zero and a positive "
-            f"diagonal. Got a smallest weight or tie of {least:.3g}."
-        )
     return Multigrid(A, smoothing, precision or A.dtype)

@@ -189,3 +189,31 @@ def finest(A: StencilOperator) -> Level:
         (False,) * missing + domain.periodic,
         A.kind != "lines",
     )
+
+
+def check_operator(where: str, A: StencilOperator) -> None:
+    """Check that an operator can be preconditioned by sweeps on the CPU.
+
+    Args:
+        where: Name of the public call, for messages.
+        A: The operator.
+
+    Raises:
+        TypeError: If it is no operator of this room.
+        ValueError: If it is not symmetric, not on the CPU, or has weights below zero or a diagonal
+            that is not positive.
+    """
+    if not isinstance(A, StencilOperator):
+        raise TypeError(f"`{where}(A=...)` must be an operator of `pde`. Got {type(A).__name__}.")
+    if not A.symmetric:
+        raise ValueError(f"`{where}(A=...)` must be symmetric. Got one that is not.")
+    if A.device.type != "cpu":
+        raise ValueError(
+            f"`{where}(A=...)` must be on the CPU. Got {A.device}. (Take `box_preconditioner`.)"
+        )
+    least = min(float(part.detach().min()) for part in (A.anchor, *A.weights))
+    if not least >= 0 or not float(A.diagonal().detach().min()) > 0:
+        raise ValueError(
+            f"`{where}(A=...)` must have weights and ties of at least zero and a positive "
+            f"diagonal. Got a smallest weight or tie of {least:.3g}."
+        )

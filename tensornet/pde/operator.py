@@ -93,6 +93,39 @@ class LinearOperator(ABC):
         )
 
 
+class FixedOperator(LinearOperator):
+    """A symmetric map that is made of what has no derivatives: it is its own derivative.
+
+    Give `run` on ``(b, n)``.
+    """
+
+    symmetric = True
+
+    @abstractmethod
+    def run(self, x: Tensor) -> Tensor:  # (b, n) -> (b, n)
+        """Apply the map to rows, without derivatives.
+
+        Args:
+            x: Rows.
+        """
+
+    def _apply(self, x: Tensor) -> Tensor:
+        found: Tensor = _Fixed.apply(self, x)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _Fixed(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, M: FixedOperator, x: Tensor) -> Tensor:
+        context.M = M
+        with torch.no_grad():
+            return M.run(x)
+
+    @staticmethod
+    def backward(context: Any, *grads: Tensor) -> Any:
+        return None, _Fixed.apply(context.M, grads[0])  # type: ignore[no-untyped-call]
+
+
 class StencilOperator(LinearOperator):
     """A stencil of nearest neighbours on the active cells of a domain.
 

@@ -170,7 +170,7 @@ def test_refusals() -> None:
         exponential_sum_inverse(grid, coefficient=torch.ones(5, 6))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="4096"):
         exponential_sum_inverse(Grid(5000, spacing=0.1), boundary="periodic")
-    with pytest.raises(TypeError, match="`CP`, `Tucker` or"):
+    with pytest.raises(TypeError, match="CP, Tucker or TensorTrain"):
         solve_low_rank(inverse, torch.ones(5, 6))  # type: ignore[type-var]
     with pytest.raises(TypeError, match="exponential_sum_inverse"):
         solve_low_rank(None, CP((noise(5, 1), noise(6, 1))))  # type: ignore[arg-type]
