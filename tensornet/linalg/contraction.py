@@ -89,7 +89,7 @@ class Plan:
 def plan(
     pattern: str,
     *shapes: Sequence[int],
-    search: str | Sequence[tuple[int, int]] = "auto",
+    search: str = "auto",
 ) -> Plan:
     """Find a cheap order of pairwise contractions, and prepare the steps.
 
@@ -102,16 +102,13 @@ def plan(
             that appear once, sorted.
         shapes: Shape of each tensor.
         search: What opt_einsum searches with: ``"auto"`` (best up to some ten tensors, greedy for
-            hundreds), ``"auto-hq"``, ``"dp"``, ``"optimal"`` or ``"greedy"``. Or the order itself,
-            as opt_einsum writes it: pairs of places in the list of tensors, from which both are
-            taken, and to whose end their product is put.
+            hundreds), ``"auto-hq"``, ``"dp"``, ``"optimal"`` or ``"greedy"``.
 
     Returns:
         The plan, to be called with the tensors.
 
     Raises:
-        ValueError: If the pattern does not say a contraction of such shapes, or the order does not
-            leave one tensor.
+        ValueError: If the pattern does not say a contraction of such shapes.
 
     Derivatives:
         All orders.
@@ -123,10 +120,7 @@ def plan(
         >>> plan("ab,bc,cd->ad", (2, 100), (100, 3), (3, 4)).steps
         ('ab,bc->ac', 'cd,ac->ad')
     """
-    if isinstance(search, str):
-        _check.one_of("plan", SEARCHES, search=search)
-    else:
-        search = _ordered(search, len(shapes))
+    _check.one_of("plan", SEARCHES, search=search)
     return _planned(pattern, tuple(tuple(shape) for shape in shapes), search)
 
 
@@ -161,9 +155,7 @@ def contract(pattern: str, *tensors: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _planned(
-    pattern: str, shapes: tuple[tuple[int, ...], ...], search: str | tuple[tuple[int, int], ...]
-) -> Plan:
+def _planned(pattern: str, shapes: tuple[tuple[int, ...], ...], search: str) -> Plan:
     shapes = tuple(tuple(int(d) for d in shape) for shape in shapes)
     operands, result, sizes = parsed(pattern, shapes)
     first, letters = [], []
@@ -173,7 +165,7 @@ def _planned(
         letters.append(kept)
         if alone is not None:
             first.append((i, alone))
-    path = _path(letters, result, sizes, search) if isinstance(search, str) else search
+    path = _path(letters, result, sizes, search)
     pairs: list[tuple[int, int, Callable[[Tensor, Tensor], Tensor]]] = []
     steps, n_flops, largest = [], 0, 0
     for step, (i, j) in enumerate(path):
@@ -193,21 +185,9 @@ def _planned(
     )  # fmt: skip
 
 
-def _ordered(path: Sequence[tuple[int, int]], n: int) -> tuple[tuple[int, int], ...]:
-    """Check an order of pairs for n tensors, and put the smaller place first in each."""
-    pairs = tuple((min(pair), max(pair)) for pair in path if len(pair) == 2)
-    places = zip(pairs, range(n, 1, -1), strict=False)
-    if len(path) != n - 1 or len(pairs) != n - 1 or any(not 0 <= i < j < m for (i, j), m in places):
-        raise ValueError(
-            f"`plan(search=...)` must take {n} tensors together in {max(n - 1, 0)} pairs of places "
-            f"that are there. Got {list(path)}."
-        )
-    return pairs
-
-
 def _path(
     letters: Sequence[str], result: str, sizes: dict[str, int], search: str
-) -> Sequence[tuple[int, int]]:
+) -> list[tuple[int, int]]:
     """Ask opt_einsum for pairs, each with the smaller index first."""
     if len(letters) < 3:
         return [(0, 1)] * (len(letters) - 1)
