@@ -7,6 +7,7 @@ from tensornet.models.files import load as load
 from tensornet.models.files import members as members
 from tensornet.models.files import save as save
 from tensornet.models.files import write_atomically as write_atomically
+from tensornet.models.fourier_operator import FourierNeuralOperator as FourierNeuralOperator
 from tensornet.models.gaunt import Gaunt as Gaunt
 from tensornet.models.lennard_jones import LennardJones as LennardJones
 from tensornet.models.lord import LordNet as LordNet
