@@ -193,6 +193,8 @@ class DirectionNet(nn.Module):
             )
         if not A.symmetric:
             raise ValueError(f"`{where}(A=...)` must be symmetric. Got one that is not.")
+        if self.config["mode"] == "linear" and A.device.type != "cpu":
+            raise ValueError(f"`{where}(A=...)` must be on the CPU. Got {A.device}.")
         least = min(float(part.detach().min()) for part in (A.anchor, *A.weights))
         if not least >= 0 or not float(A.diagonal().detach().min()) > 0:
             raise ValueError(
@@ -272,22 +274,24 @@ class DirectionNet(nn.Module):
             )
         try:
             version = int(metadata["format_version"])
+            if version > FORMAT_VERSION:
+                raise ModelFileError(
+                    f"`load(path=...)` must have format version {FORMAT_VERSION} or older. Got "
+                    f"{version} in {path}. (Update tensornet.)"
+                )
             net = cls(**json.loads(metadata["config"]))
             first = next(iter(tensors.values()))
             net.to(first.dtype).load_state_dict(tensors)
             net.trained_for = json.loads(metadata["trained_for"])
             net.provenance = json.loads(metadata["provenance"])
+        except ModelFileError:
+            raise
         except (KeyError, TypeError, RuntimeError, ValueError, StopIteration) as error:
             said = " ".join(str(error).split())
             raise ModelFileError(
                 f"`load(path=...)` must hold the weights its header promises. Got {path}: "
                 f"{type(error).__name__} {said[:300]}"
             ) from None
-        if version > FORMAT_VERSION:
-            raise ModelFileError(
-                f"`load(path=...)` must have format version {FORMAT_VERSION} or older. Got "
-                f"{version} in {path}. (Update tensornet.)"
-            )
         bad = [name for name, x in tensors.items() if not bool(x.isfinite().all())]
         if bad:
             raise ModelFileError(

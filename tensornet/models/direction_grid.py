@@ -63,11 +63,13 @@ class Hierarchy:
         grids: From the finest on.
         inverse: Of the coarsest matrix, ``(cells, cells)``.
         shape: Of the coarsest grid.
+        unit: What the operator is divided by, so that single precision can hold it.
     """
 
     grids: tuple[Cells, ...]
     inverse: Tensor
     shape: tuple[int, ...]
+    unit: float
 
 
 def hierarchy(A: StencilOperator, dtype: torch.dtype) -> Hierarchy:
@@ -77,7 +79,8 @@ def hierarchy(A: StencilOperator, dtype: torch.dtype) -> Hierarchy:
         A: A symmetric operator.
         dtype: Of the fields.
     """
-    level, grids = _cast(finest(A), dtype), []
+    unit, grids = float(A.diagonal().detach().max()), list[Cells]()
+    level = _cast(finest(A), dtype, unit)
     faces, held, diagonal = _sums(level)
     while prod(level.shape) > _COARSEST and max(level.factors()) > 1:
         by, around = level.factors(), level.periodic
@@ -99,15 +102,15 @@ def hierarchy(A: StencilOperator, dtype: torch.dtype) -> Hierarchy:
         )
         faces, held, diagonal = after
     inverse = _cast(level, torch.float64).inverse().to(dtype)
-    return Hierarchy(tuple(grids), inverse, level.shape)
+    return Hierarchy(tuple(grids), inverse, level.shape, unit)
 
 
-def _cast(level: Level, dtype: torch.dtype) -> Level:
+def _cast(level: Level, dtype: torch.dtype, unit: float = 1.0) -> Level:
     return replace(
         level,
-        faces=tuple(face.to(dtype) for face in level.faces),
-        ties=tuple(tie.to(dtype) for tie in level.ties),
-        reaction=level.reaction.to(dtype),
+        faces=tuple((face / unit).to(dtype) for face in level.faces),
+        ties=tuple((tie / unit).to(dtype) for tie in level.ties),
+        reaction=(level.reaction / unit).to(dtype),
     )
 
 

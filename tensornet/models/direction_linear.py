@@ -8,7 +8,7 @@ inverse on the coarsest grid and the shape of stencils is learned.
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,7 @@ class Direction(LinearOperator):
             total += after.n_bytes
         assert isinstance(after, Sweep)
         runs = after.room.runs(self.domain.place, self.domain.grid.shape)
-        self._grids = Hierarchy((), self._grids.inverse, self._grids.shape)
+        self._grids = replace(self._grids, grids=())  # they are in the fields now
         return _Memory(after, runs, total, Lock())
 
     @property
@@ -207,11 +207,17 @@ class Direction(LinearOperator):
         Args:
             x: Residuals.
         """
+        size = x.detach().abs().amax(1, keepdim=True)  # single precision holds few magnitudes
+        size = torch.where((size > 0) & size.isfinite(), size, 1.0)
         if self._sweeps is None:
-            return propose(self._net, self._grids, self.domain, x.to(self._precision)).to(x)
-        out = torch.empty(x.shape, dtype=x.dtype)
-        for row, into in zip(x.detach().contiguous(), out, strict=True):
-            self._sweeps.run(*_bridge.arrays(row, into))
+            grids = replace(self._grids, unit=1.0)
+            found = propose(self._net, grids, self.domain, (x / size).to(self._precision))
+            return found.to(x) * (size / self._grids.unit)
+        out, unit = torch.empty_like(x), self._grids.unit
+        rows = zip(x.detach().contiguous(), out, size[:, 0].tolist(), strict=True)
+        for row, into, amount in rows:
+            here, there = _bridge.arrays(row, into)
+            self._sweeps.run(here, there, 1 / amount, amount / unit)
         return out
 
 
@@ -224,14 +230,14 @@ class _Memory:
     n_bytes: int
     lock: Lock
 
-    def run(self, x: Any, out: Any) -> None:
+    def run(self, x: Any, out: Any, before: float, after: float) -> None:
         from tensornet.models.direction_loops import gather, spread_out
 
         first = self.first
         with self.lock:
-            spread_out(x, *self.runs, first.scale, first.r, first.s)
+            spread_out(x, before, *self.runs, first.scale, first.r, first.s)
             first.run()
-            gather(first.x, *self.runs, out)
+            gather(first.x, after, *self.runs, out)
 
 
 def propose(net: LinearDirection, grids: Hierarchy, domain: Domain, x: Tensor) -> Tensor:
@@ -246,7 +252,7 @@ def propose(net: LinearDirection, grids: Hierarchy, domain: Domain, x: Tensor) -
     field = domain.embed(x)
     missing = 3 - domain.grid.dim
     found: Tensor = net(field.reshape(len(x), *(1,) * missing, *domain.grid.shape), grids)
-    return domain.restrict(found.reshape(field.shape))
+    return domain.restrict(found.reshape(field.shape)) / grids.unit
 
 
 class _Map(torch.autograd.Function):

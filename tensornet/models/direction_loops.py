@@ -14,21 +14,23 @@ from tensornet.kernels._vector import every, lanes_of, load, store
 
 
 @jit
-def spread_out(x: Any, first: Any, start: Any, length: Any, scale: Any, r: Any, s: Any) -> None:
-    """Put runs of a vector on a field, and scaled on another."""
+def spread_out(
+    x: Any, factor: float, first: Any, start: Any, length: Any, scale: Any, r: Any, s: Any
+) -> None:
+    """Put runs of a vector, times a factor, on a field, and scaled on another."""
     for t in range(len(first)):
         for u in range(length[t]):
-            r[first[t] + u] = x[start[t] + u]
+            r[first[t] + u] = x[start[t] + u] * factor
         for u in range(length[t]):
             s[first[t] + u] = scale[first[t] + u] * r[first[t] + u]
 
 
 @jit
-def gather(field: Any, first: Any, start: Any, length: Any, out: Any) -> None:
-    """Take runs out of a field."""
+def gather(field: Any, factor: float, first: Any, start: Any, length: Any, out: Any) -> None:
+    """Take runs out of a field, times a factor."""
     for t in range(len(first)):
         for u in range(length[t]):
-            out[start[t] + u] = field[first[t] + u]
+            out[start[t] + u] = field[first[t] + u] * factor
 
 
 @jit

@@ -148,7 +148,8 @@ class _Plan:
     def done(self, step: int) -> float:
         """Which share of the training is over."""
         spent = time.process_time() - self.begin
-        return max(step / self.steps, spent / self.seconds if self.seconds else 0.0)
+        share = 0.0 if self.seconds is None else spent / max(self.seconds, 1e-9)
+        return max(step / self.steps, share)
 
 
 class _Task:
@@ -158,6 +159,11 @@ class _Task:
         self, model: DirectionNet, A: StencilOperator, data: str, count: int, seed: int
     ) -> None:
         self.grids = model.grids_of(A)
+        if self.grids is not None and not self.grids.grids:
+            raise ValueError(
+                "`fit_direction(operators=...)` must have grids that can be made coarser. Got "
+                f"{A.domain.grid.shape} cells, where the matrix is inverted and nothing is learned."
+            )
         self.model, self.A = model, A.to(model.dtype)
         self.sample: Sampler = (
             box_sampler(A, model.dtype)
@@ -191,10 +197,10 @@ def _run(
         bar = _bar(stack, plan.steps)
         for step in range(plan.steps):
             share = plan.done(step)
-            if share >= 1:
+            if share >= 1 and step:
                 return history, " The CPU time was used up."
             for group in optimizer.param_groups:
-                group["lr"] = plan.learning_rate * (0.5 + 0.5 * math.cos(math.pi * share))
+                group["lr"] = plan.learning_rate * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0)))
             task = tasks[step % len(tasks)]
             generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step % plan.batches)
             value = task.loss(task.sample(generator, plan.batch_size), plan.unroll)
@@ -202,7 +208,7 @@ def _run(
             value.backward()
             if not bool(value.isfinite()):
                 model.load_state_dict(good)
-                history = history or [_record(plan, step, [1.0])]
+                history = history or [_record(plan, step, since or [1.0])]
                 return history, " Numbers were not finite; the last good weights were kept."
             optimizer.step()
             since.append(math.exp(float(value.detach())))

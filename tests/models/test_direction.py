@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tensornet.linalg import cg, deep_conjugate_direction, pcg
-from tensornet.models import DirectionNet, ModelFileError
+from tensornet.models import DirectionNet, ModelFileError, direction
 from tensornet.models.direction import stencil_kind
 from tensornet.models.direction_linear import Direction
 from tensornet.pde import (
@@ -190,6 +190,18 @@ def test_batches() -> None:
     assert M(rows[:0]).shape == (0, len(rows[0]))
 
 
+@pytest.mark.parametrize("case", ["sphere", "odd rings"])
+def test_any_magnitude(case: str) -> None:
+    p = small(case)
+    A = p.operator
+    net = wild(A.domain.grid.dim, amount=0.1)
+    want = net.bind(A)(p.rhs + 1)
+    for size in (1e-250, 1e250):
+        assert_close(net.bind(A)((p.rhs + 1) * size) / size, want, rtol=1e-5, atol=1e-9)
+        assert_close(net.bind(A.shifted(0.0, size))(p.rhs + 1) * size, want, rtol=1e-5, atol=1e-9)
+    assert not bool(net.bind(A)(0 * p.rhs).any())
+
+
 def test_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     from tensornet.models import direction_sweeps
 
@@ -244,7 +256,7 @@ def test_files(mode: str, tmp_path: Path) -> None:
     assert_close(again.bind(p.operator)(r), net.bind(p.operator)(r), rtol=0, atol=0)
 
 
-def test_broken_files(tmp_path: Path) -> None:
+def test_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.safetensors"
     with pytest.raises(FileNotFoundError, match="no file"):
         DirectionNet.load(path)
@@ -255,6 +267,11 @@ def test_broken_files(tmp_path: Path) -> None:
         DirectionNet.load(path)
     save_file({"w": torch.ones(2)}, path)
     with pytest.raises(ModelFileError, match="another kind"):
+        DirectionNet.load(path)
+    monkeypatch.setattr(direction, "FORMAT_VERSION", 2)
+    net.save(path)
+    monkeypatch.undo()
+    with pytest.raises(ModelFileError, match="Update tensornet"):
         DirectionNet.load(path)
     with torch.no_grad():
         next(net.parameters()).view(-1)[0] = float("nan")

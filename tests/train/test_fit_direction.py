@@ -83,6 +83,7 @@ def test_time_is_kept() -> None:
     found = fit_direction(DirectionNet(dim=2), disc(12).operator, samples=10**6, seconds=0.5)
     assert 0.4 < found.seconds < 3
     assert "CPU time was used up" in found.message
+    assert fit_direction(DirectionNet(dim=2), disc(12).operator, seconds=0.0).steps == 1
 
 
 def test_ritz_vectors_are_eigenvectors_when_all_are_taken() -> None:
@@ -124,13 +125,15 @@ def test_closed_boxes_get_sides_they_can_reach() -> None:
 
 
 def test_refusals() -> None:
-    net, A = DirectionNet(dim=2), disc(8).operator
+    net, A = DirectionNet(dim=2), disc(12).operator
     with pytest.raises(TypeError, match="DirectionNet"):
         fit_direction(torch.nn.Identity(), A)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Got none"):
         fit_direction(net, [])
     with pytest.raises(ValueError, match="axes"):
         fit_direction(net, poisson(Grid((8, 8, 8), spacing=0.1)).operator)
+    with pytest.raises(ValueError, match="nothing is learned"):
+        fit_direction(net, disc(8).operator)
     for name, value in (("samples", 0), ("unroll", 0), ("data", "web"), ("learning_rate", -1.0)):
         with pytest.raises(ValueError, match=name):
             fit_direction(net, A, **{name: value})  # type: ignore[arg-type]
