@@ -13,10 +13,8 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.linalg import Solution
 from tensornet.pde.flow_boundary import FlowSide, positive_number
-from tensornet.pde.flow_solve import coloured, mixed, pseudo_time, told
+from tensornet.pde.flow_solve import coloured, finite, mixed, pseudo_time, refuse_long_steps, told
 from tensornet.pde.grid import Grid
-
-_METHODS = ("implicit", "explicit")
 
 
 class Flow(ABC):
@@ -24,7 +22,7 @@ class Flow(ABC):
 
     A step of time from `state` to `state_next` is where `residual` is zero. With ``theta = 1``
     this is Euler's implicit step, with ``theta = 1/2`` the implicit midpoint rule, of second order.
-    Any batch may stand in front of states. `viscosity`, `dt` and `theta` are as given.
+    Any batch may stand in front of states.
 
     Attributes:
         grid: The grid.
@@ -76,6 +74,10 @@ class Flow(ABC):
     @abstractmethod
     def _speeds(self, x: Tensor) -> tuple[Tensor, ...]:  # each (b, ...), one per axis
         """Components of the velocity somewhere, for the limit of explicit steps."""
+
+    @abstractmethod
+    def _held_speeds(self) -> tuple[Tensor, ...]:
+        """Components of velocities that sides hold."""
 
     @abstractmethod
     def _turbulence(self, batch: int, peak: float, generator: torch.Generator) -> Tensor:
@@ -224,12 +226,12 @@ class Flow(ABC):
         References:
             Anderson, J. ACM 12, 547 (1965); Shu & Osher, J. Comput. Phys. 77, 439 (1988).
         """
-        _check.one_of("step", _METHODS, method=method)
+        _check.one_of("step", ("implicit", "explicit"), method=method)
         _check.tolerance("step", rtol=rtol)
         _check.at_least("step", 1, maxiter=maxiter)
         begin = state if start is None else start
         self._check("step", state=state, start=begin)
-        self._finite("step", state=state, start=begin)
+        finite("step", state=state, start=begin)
         if not state.numel():
             return Solution(state.detach().clone(), True, "No states.", (), 0)
         with torch.no_grad():
@@ -238,13 +240,11 @@ class Flow(ABC):
                 self._check_limit(before)
                 after = self._explicit(before).reshape(state.shape)
                 return Solution(after, True, "One explicit step.", (), 1)
-            rows = self._rows(begin.expand_as(state))
-            scale = torch.linalg.vector_norm(
-                self._residual(torch.zeros_like(before), before).flatten(1), dim=1
-            )
+            rows = self._rows(begin.expand_as(state)).detach()
+            zero = self._quick(torch.zeros_like(before), before)
+            scale = torch.linalg.vector_norm(zero.flatten(1), dim=1)
             scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-            residual = partial(self._after, before)
-            found = mixed(residual, self._precondition, rows, scale, rtol, maxiter)
+            found = self._solved(before.detach(), rows, scale, rtol, maxiter)
         after, error, history, counts = found
         return Solution(
             after.reshape(state.shape),
@@ -323,7 +323,7 @@ class Flow(ABC):
         self._check("steady", state=x)
         if x.ndim != len(self.state_shape):
             raise ValueError(f"`steady(state=...)` must be one state. Got {tuple(x.shape)}.")
-        self._finite("steady", state=x)
+        finite("steady", state=x)
         with torch.no_grad():
             zero = torch.zeros_like(x)[None]
             scale = float(torch.linalg.vector_norm(self._rest(zero))) or 1.0
@@ -333,7 +333,7 @@ class Flow(ABC):
             slope = partial(self._probed, self._slope)
             found, history = pseudo_time(
                 self._rest, mass, lambda at: matrix(partial(slope, at=at)),
-                x.detach()[None], scale, rtol, maxiter, 1.0, self._pinned,
+                x.detach()[None], scale, rtol, maxiter, self._turnover(x[None]), self._pinned,
             )  # fmt: skip
         error = torch.tensor([history[-1]])
         return Solution(
@@ -341,8 +341,23 @@ class Flow(ABC):
             len(history) - 1,
         )  # fmt: skip
 
-    def _after(self, before: Tensor, after: Tensor) -> Tensor:
+    def _solved(
+        self, before: Tensor, x: Tensor, scale: Tensor, rtol: float, maxiter: int
+    ) -> tuple[Tensor, Tensor, list[float], Tensor]:
+        """Find the states after a step from where they may be, as `mixed` gives them."""
+        return mixed(
+            lambda x: self._quick(x, before), self._precondition, x, scale, rtol, maxiter
+        )  # fmt: skip
+
+    def _quick(self, after: Tensor, before: Tensor) -> Tensor:
+        """Do what `_residual` does, where no derivatives are asked."""
         return self._residual(after, before)
+
+    def _turnover(self, x: Tensor) -> float:
+        """A time in which the flow crosses the box, or viscosity does."""
+        fastest = max(float(v.abs().max()) for v in (*self._speeds(x), *self._held_speeds()))
+        length = min(self.grid.lengths)
+        return length / fastest if fastest else length**2 / self.viscosity
 
     def _probed(self, call: Callable[..., Tensor], x: Tensor, **options: Tensor) -> Tensor:
         """Ask a map in double precision on the CPU, whatever the flow is in."""
@@ -360,13 +375,7 @@ class Flow(ABC):
         )
         courant = float(self.dt * torch.as_tensor(swept).max()) if len(x) else 0.0
         spread = self.dt * self.viscosity * sum(4 / h**2 for h in spacing)
-        share = max(courant / 1.7, spread / 2.5)
-        if share > 1:
-            raise ValueError(
-                f"`step(method='explicit')` must have a time step of at most {self.dt / share:.2e} "
-                f"here, for the sum of |u| dt / spacing is {courant:.2f} (at most 1.7) and "
-                f"4 viscosity dt / spacing² is {spread:.2f} (at most 2.5). Got {self.dt:.2e}."
-            )
+        refuse_long_steps(self.dt, courant, spread)
 
     def _rows(self, x: Tensor) -> Tensor:
         return x.reshape(prod(self._batch(x)), *self.state_shape)
@@ -388,12 +397,3 @@ class Flow(ABC):
                 )
             if x.device != self.device:
                 raise ValueError(f"`{where}({name}=...)` must be on {self.device}. Got {x.device}.")
-
-    def _finite(self, where: str, **states: Tensor) -> None:
-        for name, x in states.items():
-            bad = int((~x.detach().isfinite()).sum())
-            if bad:
-                raise ValueError(
-                    f"`{where}({name}=...)` must be finite. Got {bad} NaN or infinite of "
-                    f"{x.numel()} numbers."
-                )

@@ -35,6 +35,10 @@ class Plate(ABC):
         self.dtype, self.device = dtype, device
 
     @abstractmethod
+    def eigen(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """Orthonormal bases of both axes, what `solve` multiplies with, and Woodbury's matrix."""
+
+    @abstractmethod
     def solve(self, x: Tensor) -> Tensor:  # (b, m, n) -> (b, m, n)
         """Apply the inverse."""
 
@@ -55,6 +59,20 @@ class PeriodicPlate(Plate):
         angles = (2 * math.pi * torch.fft.fftfreq(m, dtype=torch.float64),
                   2 * math.pi * torch.fft.rfftfreq(n, dtype=torch.float64))  # fmt: skip
         self._inverse = self._reciprocal(*angles).to(self.device, self.dtype)
+
+    def eigen(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """Cosines and sines, what they are multiplied with, and nothing."""
+        bases, angles = [], []
+        for n in self.shape:
+            k = torch.arange(n, dtype=torch.float64)
+            wave = torch.minimum(k, n - k) * (2 * math.pi / n)
+            phase = torch.where(k <= n / 2, 0.25 * math.pi, -0.25 * math.pi)
+            # cos + sin for one sign of the wave, cos - sin for the other: Hartley's basis
+            found = math.sqrt(2 / n) * torch.cos(k[:, None] * wave - phase)
+            bases.append(found.to(self.device, self.dtype))
+            angles.append(wave)
+        inverse = self._reciprocal(*angles).to(self.device, self.dtype)
+        return tuple(bases), inverse, inverse.new_zeros(0, 0)
 
     def solve(self, x: Tensor) -> Tensor:  # (b, m, n) -> (b, m, n)
         """Apply the inverse."""
@@ -82,6 +100,10 @@ class WalledPlate(Plate):
         self._ends = tuple(V[[0, -1]].to(self.device, self.dtype) for V in bases)
         self._inverse = inverse.to(self.device, self.dtype)
         self._capacitance = self._clamped(bases, inverse).to(self.device, self.dtype)
+
+    def eigen(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """Sines, what they are multiplied with, and Woodbury's matrix."""
+        return self._bases, self._inverse, self._capacitance
 
     def _clamped(self, bases: list[Tensor], inverse: Tensor) -> Tensor:
         """Invert the small matrix of Woodbury's formula."""

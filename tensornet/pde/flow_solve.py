@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]
-_DEPTH = 8  # of the memory of the mixing
+DEPTH = 12  # of the memory of the mixing
 _CHUNK = 400_000  # numbers in a batch of unit vectors
-_WORSE = 1e4  # growth of the residual that counts as divergence
+WORSE = 1e4  # growth of the residual that counts as divergence
 
 
 def mixed(
@@ -35,42 +35,44 @@ def mixed(
     """
     b, shape = len(x), x.shape
     n = math.prod(shape[1:])
-    steps, changes = x.new_zeros(2, _DEPTH, b, n)
-    gram = torch.eye(_DEPTH, dtype=x.dtype, device=x.device).repeat(b, 1, 1)
+    moves, changes = x.new_zeros(2, b, DEPTH, n)
+    gram = x.new_zeros(b, DEPTH, DEPTH)
+    ridge = 1e-13 * torch.eye(DEPTH, dtype=x.dtype, device=x.device)
     counts = torch.zeros(b, dtype=torch.int64, device=x.device)
     history: list[float] = []
     x = x.reshape(b, n)
     last_x, last_f = x, x
-    best = torch.full_like(scale, math.inf)
+    least = math.inf
     for k in range(maxiter + 1):
         r = residual(x.reshape(shape))
-        error = torch.linalg.vector_norm(r.flatten(1), dim=1) / scale
-        open_ = error > rtol
+        error = torch.linalg.vector_norm(r.reshape(b, n), dim=1) / scale
         history.append(float(error.max()))
-        if k == maxiter or not bool(open_.any()) or not math.isfinite(history[-1]):
+        least = min(least, history[-1])
+        if k == maxiter or history[-1] <= rtol or not history[-1] <= WORSE * least:
             break
-        best = torch.minimum(best, error)
-        if bool((error > _WORSE * best).any()):
-            break
-        f = -precondition(r).reshape(b, n)
-        counts += open_
+        f = precondition(r).reshape(b, n)  # less the way to go
+        move = f
         if k:
-            slot, m = (k - 1) % _DEPTH, min(k, _DEPTH)
+            slot, m = (k - 1) % DEPTH, min(k, DEPTH)
             df = f - last_f
-            norm = torch.linalg.vector_norm(df, dim=1, keepdim=True)
-            norm = norm + torch.finfo(x.dtype).tiny
-            changes[slot] = df / norm
-            steps[slot] = (x - last_x) / norm
-            row = torch.einsum("bn,mbn->bm", changes[slot], changes)
-            gram[:, slot], gram[:, :, slot] = row, row
-            right = torch.einsum("mbn,bn->bm", changes[:m], f)
-            small = gram[:, :m, :m] + 1e-13 * torch.eye(m, dtype=x.dtype, device=x.device)
-            mix, _ = torch.linalg.solve_ex(small, right)
-            move = f - torch.einsum("bm,mbn->bn", mix, steps[:m] + changes[:m])
-        else:
-            move = f
+            length = torch.linalg.vector_norm(df, dim=1, keepdim=True)
+            share = torch.where(length > 0, 1 / length, torch.zeros_like(length))
+            df = df * share
+            changes[:, slot] = df
+            moves[:, slot] = (x - last_x) * share - df
+            known = changes[:, :m]
+            both = known @ torch.stack([df, f], 2)  # (b, m, 2)
+            gram[:, slot, :m], gram[:, :m, slot] = both[..., 0], both[..., 0]
+            mix, _ = torch.linalg.solve_ex(gram[:, :m, :m] + ridge[:m, :m], both[..., 1:])
+            move = f + (mix.mT @ moves[:, :m])[:, 0]
         last_x, last_f = x, f
-        x = torch.where(open_[:, None], x + move, x)
+        if b == 1:
+            counts += 1
+            x = x - move
+        else:
+            open_ = error > rtol
+            counts += open_
+            x = torch.where(open_[:, None], x - move, x)
     return x.reshape(shape), error, history, counts
 
 
@@ -193,3 +195,43 @@ def told(error: Tensor, rtol: float, maxiter: int) -> str:
         f"{who} did not reach a relative residual of {rtol:.1e} within {maxiter} iterations; the "
         f"largest is {worst:.1e}. (Shorten the time step, or allow more iterations.)"
     )
+
+
+def finite(where: str, **states: Tensor) -> None:
+    """Check that states are finite.
+
+    Args:
+        where: Name of the public call, for messages.
+        states: The states by name.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, x in states.items():
+        bad = int((~x.detach().isfinite()).sum())
+        if bad:
+            raise ValueError(
+                f"`{where}({name}=...)` must be finite. Got {bad} NaN or infinite of "
+                f"{x.numel()} numbers."
+            )
+
+
+def refuse_long_steps(dt: float, courant: float, spread: float) -> None:
+    """Check that an explicit step of third order is stable.
+
+    Args:
+        dt: The time step.
+        courant: Sum over axes of the speed times the time step over the spacing.
+        spread: Sum of four times the viscosity times the time step over the squared spacing.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    share = courant / 1.7 + spread / 2.5
+    if not share <= 1:
+        raise ValueError(
+            f"`step(method='explicit')` must have a time step of at most {dt / share:.2e} here: "
+            f"the sum of |u| dt / spacing is {courant:.2f}, that of 4 viscosity dt / spacing² "
+            f"{spread:.2f}, and the first / 1.7 + the second / 2.5 is to be at most 1. Got "
+            f"{dt:.2e}."
+        )

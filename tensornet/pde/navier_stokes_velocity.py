@@ -141,6 +141,19 @@ class VelocityFlow(StaggeredFlow):
     def _speeds(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(self._imposed(x))
 
+    def _held_speeds(self) -> tuple[Tensor, ...]:
+        return (self._given, *self._lower, *self._tangents.values())
+
+    def balanced(self, velocity: Tensor) -> Tensor:  # (b, dim, *shape) -> (b, *shape)
+        """The pressure that keeps velocities without divergence so.
+
+        Args:
+            velocity: At upper faces, as in states.
+        """
+        u = self._imposed(torch.cat([velocity, velocity[:, :1]], 1))
+        pushed = [self._transport(u, a) * self._loose[a] for a in range(self.grid.dim)]
+        return self._pressure(self._inner_divergence(pushed))
+
     def pressure(self, state: Tensor) -> Tensor:  # (..., *shape)
         """Pressure over density, at the centres.
 

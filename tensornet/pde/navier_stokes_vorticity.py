@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tensornet.kernels._bridge import arrays, spread
 from tensornet.pde.flow import Flow
 from tensornet.pde.flow_boundary import FlowSide
 from tensornet.pde.flow_plate import PeriodicPlate, Plate, WalledPlate
+from tensornet.pde.flow_solve import DEPTH, WORSE
 from tensornet.pde.flow_states import random_field, window
+from tensornet.pde.flow_stream import stream_step
+from tensornet.pde.flow_sweeps import stream_residual
 from tensornet.pde.grid import Grid
+from tensornet.pde.navier_stokes_velocity import VelocityFlow
+
+_LARGEST = 300  # places along an axis, beyond which eigenvectors are not the fastest
 
 
 class VorticityFlow(Flow):
@@ -46,6 +54,7 @@ class VorticityFlow(Flow):
         kind: type[Plate] = PeriodicPlate if self.periodic else WalledPlate
         place = (dtype, device)
         self._plate = kind(self.state_shape, grid.spacing, 1 / dt, theta * viscosity, *place)
+        self._eigen = self._plate.eigen()
         self._poisson = kind(self.state_shape, grid.spacing, 1.0, 0.0, *place)
 
     def _slid(self) -> Tensor:  # (2, nx + 1, ny + 1)
@@ -138,6 +147,45 @@ class VorticityFlow(Flow):
         between = after if self.theta == 1 else torch.lerp(before, after, self.theta)
         return self._inside(after - before) / self.dt + self._rest(between)
 
+    def _solved(
+        self, before: Tensor, x: Tensor, scale: Tensor, rtol: float, maxiter: int
+    ) -> tuple[Tensor, Tensor, list[float], Tensor]:
+        if self.device.type != "cpu" or max(self.state_shape) > _LARGEST:
+            return super()._solved(before, x, scale, rtol, maxiter)
+        (V, W), inverse, capacitance = self._eigen
+        x, before = x.contiguous().clone(), before.contiguous()
+        drive = x.new_zeros(0, 0) if self._drive is None else self._drive
+        fixed = arrays(V, V.mT.contiguous(), W, W.mT.contiguous(), inverse, capacitance)
+        history = np.zeros((len(x), maxiter + 1))
+        counts = torch.zeros(len(x), dtype=torch.int64)
+
+        def run(start: int, stop: int) -> None:
+            for k in range(start, stop):
+                counts[k] = stream_step(
+                    *arrays(x[k : k + 1], before[k : k + 1], drive), self.periodic, self.theta,
+                    1 / self.dt, self.viscosity, *self.grid.spacing, *fixed, float(scale[k]),
+                    rtol, maxiter, WORSE, DEPTH, history[k],
+                )  # fmt: skip
+
+        spread(run, len(x), 1)
+        last = history[np.arange(len(x)), counts.numpy()]
+        worst = [max(h[min(k, int(c))] for h, c in zip(history, counts, strict=True))
+                 for k in range(int(counts.max()) + 1)]  # fmt: skip
+        return x, torch.from_numpy(last), [float(w) for w in worst], counts
+
+    def _quick(self, after: Tensor, before: Tensor) -> Tensor:
+        """Do what `_residual` does, without derivatives; on a CPU in one go over memory."""
+        if after.device.type != "cpu":
+            return self._residual(after, before)
+        m, n = self.state_shape
+        out, work = torch.empty_like(after), after.new_empty(2, m + 2, n + 2)
+        drive = work[0] if self._drive is None else self._drive
+        stream_residual(
+            *arrays(after.contiguous(), before.contiguous(), drive, work[0], work[1], out),
+            self.periodic, self.theta, 1 / self.dt, self.viscosity, *self.grid.spacing,
+        )  # fmt: skip
+        return out
+
     def _precondition(self, residual: Tensor) -> Tensor:
         return self._plate.solve(residual)
 
@@ -153,6 +201,25 @@ class VorticityFlow(Flow):
 
     def _speeds(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.face_velocity(x))
+
+    def _held_speeds(self) -> tuple[Tensor, ...]:
+        return () if self.periodic else (self._wall_velocity,)
+
+    def pressure(self, state: Tensor) -> Tensor:  # (..., nx, ny)
+        """Pressure over density at the centres, from the velocities at faces; its mean is zero.
+
+        Args:
+            state: The stream function.
+        """
+        u, v = self.face_velocity(self._rows(state))
+        if self.periodic:
+            both = torch.stack([u.roll(-1, -2), v.roll(-1, -1)], 1)
+        else:
+            both = torch.stack([u[:, 1:], v[:, :, 1:]], 1)
+        faces = VelocityFlow(
+            self.grid, self.dt, self.viscosity, self.sides, self.theta, self.dtype, self.device
+        )
+        return faces.balanced(both).reshape(*state.shape[:-2], *self.grid.shape)
 
     def face_velocity(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Components of the velocity across faces, walls included.
