@@ -91,6 +91,8 @@ class FactorizedLinear(FormedParts):
         name = "FactorizedLinear"
         _check.at_least(name, 1, in_features=in_features, out_features=out_features)
         _check.one_of(name, IMPLEMENTATIONS, implementation=implementation)
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"`{name}(dtype=...)` must be real and floating. Got {dtype}.")
         self.in_features, self.out_features = in_features, out_features
         self.factorization, self.implementation = kind_of(name, factorization), implementation
         order = 1 if self.factorization == "low_rank" else 3
@@ -176,6 +178,18 @@ class FactorizedLinear(FormedParts):
                 f"`FactorizedLinear(...)(x=...)` must have shape (..., {self.in_features}). Got "
                 f"{tuple(x.shape)}."
             )
+        try:
+            return self._multiplied(x)
+        except RuntimeError as error:
+            part = self.parts()[0]
+            if x.dtype == part.dtype:
+                raise
+            raise TypeError(
+                f"`FactorizedLinear(...)(x=...)` must have the layer's dtype {part.dtype}. Got "
+                f"{x.dtype}."
+            ) from error
+
+    def _multiplied(self, x: Tensor) -> Tensor:
         size = max(0, x.numel() // self.in_features - 1).bit_length()
         kept = self._formed(size, lambda: self._form(size))
         if kept is None:

@@ -147,10 +147,11 @@ class Route:
             total += product_seconds(s.before, s.rows, s.columns, s.behind * n, *kind)
             if training:
                 total += contraction_seconds(s.pattern, s.shapes, *kind)
-        if not self.by_rows and n > 1:  # there and back between rows and columns
+        if not self.by_rows:  # views at every step; there and back between rows and columns
             first, last = self.steps[0], self.steps[-1]
             size = first.columns * first.behind + last.before * last.rows
-            total += copy_seconds(n * size, *kind)
+            total += copy_seconds(n * size if n > 1 else 0, *kind)
+            total += 2 * len(self.steps) * copy_seconds(0, *kind)
         return total
 
 

@@ -32,7 +32,7 @@ class FormedParts(nn.Module):
         """Drop what was formed of the parts."""
         self._seen: tuple[Any, ...] = ()
         self._held: tuple[Any, ...] = ()  # so that no other parameter gets the place of one
-        self._kept: dict[Hashable, Any] = {}
+        self._kept: dict[Any, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was formed: a copy counts the changes of its parts from zero."""
@@ -84,7 +84,8 @@ class FormedParts(nn.Module):
             return None
         if seen != self._seen:
             self._forget()
-        with torch.inference_mode(False), torch.no_grad():
+        plain = torch.autocast(self.parts()[0].device.type, enabled=False)
+        with torch.inference_mode(False), torch.no_grad(), plain:
             formed = form()
         self._seen, self._held, self._kept[key] = seen, (*parts,), formed
         return formed

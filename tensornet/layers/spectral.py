@@ -204,21 +204,28 @@ class SpectralConvolution(FormedParts):
         kept = kept_modes(self.modes, grid, out)
         n = len(x)
         size = max(0, n - 1).bit_length()
-        folded = self._formed((size, kept), lambda: self._form(size, kept))
-        if folded is None:
+        formed = self._formed((size, kept), lambda: self._form(size, kept))
+        if formed is None:
             way = self._way(n, kept, torch.is_grad_enabled())
-            folded = way.fold(self._cut(kept))
-        first, middle, last = folded
+            first, middle, last = way.fold(self._cut(kept))
+        else:
+            first, middle, last = formed[1]
         assert middle is not None
         found = analyse(x, kept)
         y = Way.apply(found.flatten(0, -3), first, middle, last)
         y = synthesise(y.reshape(*found.shape[:-2], n, self.out_channels), kept, out)
         return y if self.bias is None else y + self.bias
 
-    def _form(self, size: int, kept: tuple[tuple[int, int], ...]) -> list[Tensor | None]:
-        """Make the products of the parts for 2^size fields."""
-        folded = self._way(1 << size, kept, False).fold(self._cut(kept))
-        return [None if part is None else part.contiguous() for part in folded]
+    def _form(
+        self, size: int, kept: tuple[tuple[int, int], ...]
+    ) -> tuple[Way, list[Tensor | None]]:
+        """Give the way for 2^size fields and its products, shared between sizes."""
+        way = self._way(1 << size, kept, False)
+        for (_, others), (other, folded) in self._kept.items():
+            if others == kept and other is way:
+                return way, folded
+        folded = way.fold(self._cut(kept))
+        return way, [None if part is None else part.contiguous() for part in folded]
 
     def _grid(self, x: Tensor) -> tuple[int, ...]:
         """Check an input, and give the sizes of its grid."""

@@ -159,6 +159,19 @@ def test_copies_keep_nothing() -> None:
     torch.testing.assert_close(again(x), layer(x), rtol=1e-12, atol=0)
 
 
+def test_autocast_leaves_nothing_behind() -> None:
+    layer = FactorizedLinear(24, 30, "cp", 3).float().eval()
+    x = torch.randn(4, 24, dtype=torch.float32)
+    expected = layer(x).detach()
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                low = layer(x)
+            assert low.dtype == torch.bfloat16
+            torch.testing.assert_close(low.float(), expected, rtol=0.1, atol=0.1)
+            torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_after_inference_mode() -> None:
     """What was formed in inference mode may be used where gradients of the input are wanted."""
     layer = FactorizedLinear(24, 30, "low_rank", 3).requires_grad_(False)
@@ -326,6 +339,13 @@ def test_wrong_inputs() -> None:
         layer(torch.ones(3, 25))
     with pytest.raises(ValueError, match=r"Got \(\)"):
         layer(torch.tensor(1.0))
+    for dtype in (torch.float32, torch.int64):
+        with pytest.raises(TypeError, match=r"must have the layer's dtype torch.float64. Got"):
+            layer(torch.ones(3, 24, dtype=dtype))
+        with pytest.raises(TypeError, match=r"must have the layer's dtype torch.float64. Got"):
+            FactorizedLinear(24, 30, "tt", 2, "factorized")(torch.ones(3, 24, dtype=dtype))
+    with pytest.raises(TypeError, match=r"must be real and floating. Got torch.complex64"):
+        FactorizedLinear(24, 30, dtype=torch.complex64)
     with pytest.raises(TypeError, match=r"must be a torch.nn.Linear"):
         FactorizedLinear.from_linear(torch.ones(3, 3), rank=2)  # type: ignore[arg-type]
     dense = nn.Linear(24, 30)

@@ -198,6 +198,10 @@ def test_what_is_kept_follows_the_weights(factorization: str | None) -> None:
         twin = copy.deepcopy(layer)
         assert not twin._kept
         torch.testing.assert_close(twin(x), layer(x))
+        if factorization is None:  # batches of other sizes share what has only one way
+            kept = kept_modes(layer.modes, (8, 8))
+            layer(torch.cat([x, x, x]))
+            assert layer._kept[(2, kept)][1] is layer._kept[(0, kept)][1]
 
 
 @FORMATS
