@@ -111,7 +111,7 @@ def residual_norms(
     right = _with(rhs, given)
     if singular:
         right = right - _with(rhs, means) * CP(tuple(ones)).to_dense()
-    total = shift * _with(u, plain) - right
+    total: Tensor = shift * _with(u, plain) - right
     for k, part in enumerate(applied):
         total = total + _with(u, [*plain[:k], part, *plain[k + 1 :]])
     return float(torch.linalg.vector_norm(total)), float(torch.linalg.vector_norm(right))
