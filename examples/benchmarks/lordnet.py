@@ -5,8 +5,8 @@ analytically, by alternating least squares from random numbers, and by Adam from
 plain and on preconditioned mean squared residuals; errors on right sides never seen.
 
 `varying`: coefficients, boundary values and sources that vary. A LordNet trained on residuals, a
-Fourier neural operator (neuraloperator) and a U-Net with as many parameters, the same loss and the
-same training time; and classical solvers stopped at the error of the LordNet, set-up apart. The
+Fourier neural operator (neuraloperator) and a U-Net with as many parameters, trained on residuals
+for the same time; and classical solvers stopped at the error of the LordNet, set-up apart. The
 networks get the right side through the inverse of the scaled box, and add to it.
 
 `flows`: lid-driven cavities to their steady states beside Ghia et al., decaying turbulence, a
@@ -185,6 +185,19 @@ class UNet(nn.Module):
         return out
 
 
+class InSingle(nn.Module):
+    """A network in single precision: the complex weights of FNO stay so."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the network."""
+        y: Tensor = self.net(x.float())
+        return y.to(x)
+
+
 def nearest(make: Callable[[int], nn.Module], widths: range, wanted: int) -> nn.Module:
     """Make the network whose number of parameters is nearest to what is wanted."""
     return min(
@@ -196,14 +209,14 @@ def nearest(make: Callable[[int], nn.Module], widths: range, wanted: int) -> nn.
 def peers(wanted: int) -> dict[str, nn.Module]:
     """Networks of other kinds with about as many parameters."""
     torch.manual_seed(0)
-    found: dict[str, nn.Module] = {"U-Net": nearest(UNet, range(2, 20), wanted)}
+    found: dict[str, nn.Module] = {"U-Net": nearest(UNet, range(2, 20), wanted).double()}
     if importlib.util.find_spec("neuralop") is not None:
         from neuralop.models import FNO
 
         def fno(width: int) -> nn.Module:
             return FNO((12, 12), in_channels=2, out_channels=1, hidden_channels=width, n_layers=4)
 
-        found["FNO (neuraloperator)"] = nearest(fno, range(6, 24), wanted)
+        found["FNO (neuraloperator)"] = InSingle(nearest(fno, range(3, 24), wanted))
     return found
 
 
@@ -239,22 +252,22 @@ def varying(n: int, blocks: int, seconds: float, repeats: int) -> Json:
     net = LordNet(family, blocks=blocks)
     models: dict[str, nn.Module] = {"LordNet": net}
     others = peers(net.n_parameters)
-    models.update({name: Corrected(family, other.double()) for name, other in others.items()})
+    models.update({name: Corrected(family, other) for name, other in others.items()})
     one = {name: x[:1] for name, x in inputs.items() if name != "boundary"}
     one["boundary"] = [v[:1] for v in inputs["boundary"]]
     rows = []
     for name, model in models.items():
         before = judge(model)["error"]
+        power = 0.5 if name == "LordNet" else 1.0  # what its steps minimise; the error
         done = fit_residual(
-            model, family, power=1.0, steps=10**6, seconds=seconds, batch=8,
-            lr=3e-3 if name == "LordNet" else 2e-3,
-        )  # fmt: skip
+            model, family, power=power, steps=10**6, seconds=seconds, batch=8, lr=2e-3
+        )
         with torch.no_grad():
             cost = milliseconds(lambda model=model: model(**one), repeats)
         rows.append({
             "model": name, "parameters": sum(p.numel() for p in model.parameters()),
             "training_seconds": done.seconds, "steps": done.n_steps, "error_before": before,
-            "error": judge(model)["error"], "milliseconds": cost,
+            "loss_power": power, "error": judge(model)["error"], "milliseconds": cost,
         })  # fmt: skip
         print(rows[-1])
     aim = rows[0]["error"]
@@ -426,7 +439,7 @@ def main() -> None:
     if "poisson" in words.only:
         content["poisson"] = constant(16 if words.smoke else 64, seconds / 2, 5)
     if "varying" in words.only:
-        n, blocks = (16, 2) if words.smoke else (64, 6)
+        n, blocks = (16, 2) if words.smoke else (32, 4)
         content["varying"] = varying(n, blocks, seconds, 2 if words.smoke else 8)
     if "flows" in words.only:
         content["flows"] = flows(words.smoke, seconds / 2)
