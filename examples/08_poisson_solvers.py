@@ -81,7 +81,7 @@ if len(sys.argv) > 1:
         for name, solution in solutions.items():
             axis.loglog(range(1, len(solution.residuals) + 1), solution.residuals, label=name)
         axis.set(title=title, xlabel="iteration + 1", ylabel="relative residual", ylim=(1e-9, 30))
-    axes[1].legend(fontsize=7)
+    axes[1].legend(fontsize=7, ncols=2, loc="upper right")
     figure.savefig(sys.argv[1], dpi=110)
 
 # %% What this example claims

@@ -94,8 +94,12 @@ def residual_norms(
     """
     if isinstance(u, TensorTrain) and isinstance(rhs, TensorTrain):
         return _train_norms(axes, u, rhs, coefficient, shift, singular)
-    assert not isinstance(u, TensorTrain)
-    assert not isinstance(rhs, TensorTrain)
+    return _factor_norms(axes, u, rhs, coefficient, shift, singular)
+
+
+def _factor_norms(
+    axes: Sequence[Axis], u: Any, rhs: Any, coefficient: float, shift: float, singular: bool
+) -> tuple[float, float]:
     plain: list[Tensor] = []
     applied: list[Tensor] = []
     given: list[Tensor] = []
@@ -111,9 +115,10 @@ def residual_norms(
     right = _with(rhs, given)
     if singular:
         right = right - _with(rhs, means) * CP(tuple(ones)).to_dense()
-    total: Tensor = shift * _with(u, plain) - right
-    for k, part in enumerate(applied):
-        total = total + _with(u, [*plain[:k], part, *plain[k + 1 :]])
+    total = shift * _with(u, plain) - right
+    for mode in range(len(applied)):
+        mixed = [*plain[:mode], applied[mode], *plain[mode + 1 :]]
+        total = total + _with(u, mixed)
     return float(torch.linalg.vector_norm(total)), float(torch.linalg.vector_norm(right))
 
 
