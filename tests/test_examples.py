@@ -81,7 +81,7 @@ def told(path: Path) -> dict[str, object]:
     "name",
     [
         *("channelwise", "chebyshev", "contraction", "convolution", "cp", "dmrg", "harmonics"),
-        *("interop", "kernels", "poisson_sphere", "stencil", "tdn_products", "tucker"),
+        *("interop", "kernels", "poisson_sphere", "spectral", "stencil", "tdn_products", "tucker"),
     ],
 )
 def test_benchmark_that_runs_alone(name: str, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class FourierNeuralOperator(nn.Module):
             )
             for _ in range(n_layers)
         )  # fmt: skip
-        self.order = len(self.convolutions[0].modes)
+        self.order = 1 if isinstance(n_modes, int) else len(n_modes)
         given = in_channels + (self.order if positional_embedding else 0)
         self.lift = _network(given, 2 * hidden_channels, hidden_channels)
         self.skips = nn.ModuleList(
