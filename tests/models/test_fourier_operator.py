@@ -58,7 +58,7 @@ def test_one_overfits() -> None:
         grads = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for parameter, grad in zip(model.parameters(), grads, strict=True):
-                parameter -= 0.05 * grad
+                parameter.sub_(0.05 * grad)
     assert start is not None
     assert float(loss.detach()) < 0.7 * start
 
