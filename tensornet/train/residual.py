@@ -165,7 +165,11 @@ class _Run:
         self.spoiled, self.skipped = False, 0
 
     def _copied(self) -> dict[str, Tensor]:
-        return {name: x.detach().clone() for name, x in self.model.state_dict().items()}
+        return {name: x.detach().clone() for name, x in self._tensors()}
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.model.named_parameters()
+        yield from self.model.named_buffers()
 
     @property
     def used(self) -> float:
@@ -238,7 +242,9 @@ class _Run:
     def ended(self) -> ResidualFit:
         """Say how it went; put the best weights back if it went wrong."""
         if self.spoiled:
-            self.model.load_state_dict(self.weights)
+            with torch.no_grad():
+                for name, x in self._tensors():
+                    x.copy_(self.weights[name])
         self.model.eval()
         if self.spoiled:
             said = f"The loss was not finite after {self.done} steps; the best weights are kept."
