@@ -80,8 +80,9 @@ def told(path: Path) -> dict[str, object]:
 @pytest.mark.parametrize(
     "name",
     [
-        *("channelwise", "chebyshev", "contraction", "convolution", "cp", "dmrg", "harmonics"),
-        *("interop", "kernels", "poisson_sphere", "spectral", "stencil", "tdn_products", "tucker"),
+        *("channelwise", "chebyshev", "contraction", "convolution", "cp", "dmrg", "flow_step"),
+        *("harmonics", "interop", "kernels", "poisson_sphere", "spectral", "stencil"),
+        *("tdn_products", "tucker"),
     ],
 )
 def test_benchmark_that_runs_alone(name: str, tmp_path: Path) -> None:
