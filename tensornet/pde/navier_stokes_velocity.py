@@ -258,6 +258,19 @@ class VelocityFlow(StaggeredFlow):
             total = total + (pairs * self._fluid).flatten(1).sum(1) / 2
         return (total * (math.prod(self.grid.spacing) / 2)).reshape(self._batch(state))
 
+    def initial(self, kind: str = "rest", **options: Any) -> Tensor:
+        """Make states to begin with: see `Flow.initial`.
+
+        Args:
+            kind: ``"rest"``, ``"taylor_green"`` or ``"turbulence"``. Turbulence gets what sides
+                hold, and no divergence, after its speed is set.
+            options: As there.
+        """
+        made = super().initial(kind, **options)
+        if kind != "turbulence" or not made.numel():
+            return made
+        return self._still(self._projected(self._rows(made))).reshape(made.shape)
+
     def _turbulence(self, batch: int, peak: float, generator: torch.Generator) -> Tensor:
         u = random_field((batch, self.grid.dim), self.grid, peak, 0, generator)
         rings = [low == "periodic" for low, _ in self._kinds]

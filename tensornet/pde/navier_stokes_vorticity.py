@@ -49,12 +49,14 @@ class VorticityFlow(Flow):
         super().__init__(grid, dt, viscosity, sides, theta, dtype, device)
         self.periodic = sides[0][0].kind == "periodic"
         self.state_shape = grid.shape if self.periodic else tuple(n - 1 for n in grid.shape)
+        self._pinned = [0] if self.periodic else []  # the stream function of a ring is relative
         self._wall_velocity = torch.zeros(0) if self.periodic else self._slid()
         self._drive = None if self.periodic else self._driven()
         kind: type[Plate] = PeriodicPlate if self.periodic else WalledPlate
         place = (dtype, device)
         self._plate = kind(self.state_shape, grid.spacing, 1 / dt, theta * viscosity, *place)
-        self._eigen = self._plate.eigen()
+        (V, W), *rest = self._plate.eigen()
+        self._eigen = (V, V.mT.contiguous(), W, W.mT.contiguous(), *rest)
         self._poisson = kind(self.state_shape, grid.spacing, 1.0, 0.0, *place)
 
     def _slid(self) -> Tensor:  # (2, nx + 1, ny + 1)
@@ -152,10 +154,9 @@ class VorticityFlow(Flow):
     ) -> tuple[Tensor, Tensor, list[float], Tensor]:
         if self.device.type != "cpu" or max(self.state_shape) > _LARGEST:
             return super()._solved(before, x, scale, rtol, maxiter)
-        (V, W), inverse, capacitance = self._eigen
         x, before = x.contiguous().clone(), before.contiguous()
         drive = x.new_zeros(0, 0) if self._drive is None else self._drive
-        fixed = arrays(V, V.mT.contiguous(), W, W.mT.contiguous(), inverse, capacitance)
+        fixed = arrays(*self._eigen)
         history = np.zeros((len(x), maxiter + 1))
         counts = torch.zeros(len(x), dtype=torch.int64)
 
