@@ -27,7 +27,7 @@ class Inferred(NamedTuple):
     Args:
         energies: Interaction energies, (n,), eV.
         last_layer: What they are linear in, (n, d).
-        gradients: Derivatives of their sum by the edge vectors, (e, 3), eV/Å.
+        gradients: Derivatives of their sum by the edge vectors, (e, 3), eV/Å; zero for long ones.
         forces: On the atoms, (n, 3), eV/Å.
         virials: Half of each edge's at either atom, (n, 3, 3), eV.
     """
@@ -77,6 +77,7 @@ class Potential(nn.Module):
         self.config: dict[str, Any] = config.model_dump(mode="json")
         self.cutoff = float(self.config["cutoff"])
         self.provenance: dict[str, Any] = {}
+        # Of species, edge_index and vectors, of which those beyond the cutoff count for nothing.
         self.inference: Callable[..., Inferred] | None = None
         values = [reference_energies[z] for z in self.elements]
         self.register_buffer("reference", torch.tensor(values, dtype=torch.float64))

@@ -1,9 +1,13 @@
-"""What stands between torch and Numba: the allocator, and what is said of compilation."""
+"""What stands between torch and Numba: the allocator, memory, and what is said of compilation."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+
+from tensornet.kernels import _bridge
 
 CODE = """
 import resource, torch
@@ -57,3 +61,12 @@ def test_compilation_is_said_once_and_only_if_it_happens(tmp_path: Path) -> None
 
     assert said().count("compiling kernels for this machine") == 1
     assert "compiling" not in said()
+
+
+def test_memory_begins_with_a_line_of_the_cache() -> None:
+    for shape in ((3, 5), (0, 4), (1,)):
+        x = _bridge.empty(shape, np.float32)
+        assert x.shape == shape
+        assert x.dtype == np.float32
+        assert x.flags.c_contiguous
+        assert x.ctypes.data % 64 == 0 or not x.size
