@@ -81,8 +81,8 @@ def told(path: Path) -> dict[str, object]:
     "name",
     [
         *("channelwise", "chebyshev", "contraction", "convolution", "cp", "dmrg", "flow_step"),
-        *("harmonics", "interop", "kernels", "poisson_sphere", "spectral", "stencil"),
-        *("tdn_products", "tucker"),
+        *("harmonics", "interop", "kernels", "lordnet", "poisson_sphere"),
+        *("spectral", "stencil", "tdn_products", "tucker"),
     ],
 )
 def test_benchmark_that_runs_alone(name: str, tmp_path: Path) -> None:
