@@ -25,6 +25,7 @@ class _Machine:
         multiplications: Multiplications per second, of real float32 numbers.
         bytes: Bytes per second.
         half_speed: Smallest size of a product at which it has half of the full speed.
+        entry: Seconds per entry whose axes change places.
     """
 
     call: float
@@ -32,11 +33,12 @@ class _Machine:
     multiplications: float
     bytes: float
     half_speed: int
+    entry: float
 
 
 # One thread of an x86 server with AVX-512. For other devices orders of magnitude, not measured.
-_MACHINES = {"cpu": _Machine(15e-6, 80e-6, 35e9, 12e9, 8)}
-_OTHER = _Machine(8e-6, 40e-6, 1e13, 1.5e12, 64)
+_MACHINES = {"cpu": _Machine(15e-6, 80e-6, 35e9, 12e9, 8, 3e-9)}
+_OTHER = _Machine(8e-6, 40e-6, 1e13, 1.5e12, 64, 1e-11)
 
 
 def product_seconds(
@@ -108,11 +110,13 @@ def contraction_seconds(
     def volume(letters: set[str]) -> int:
         return math.prod(sizes[letter] for letter in letters)
 
-    total = 0.0
+    out = pattern.partition("->")[2]
+    entry = _MACHINES.get(device, _OTHER).entry * (4 if training else 1)
+    total = volume(set(out)) * entry if len(words) > 1 else 0.0  # brought into order in the end
     for step in plan(pattern, *shapes).steps:
-        both, _, out = step.partition("->")
+        both, _, made = step.partition("->")
         a, b = (set(word) for word in both.split(","))
-        batch = a & b & set(out)
+        batch = a & b & set(made)
         size = (volume(batch), volume(a - b), volume((a & b) - batch), volume(b - a))
         total += product_seconds(*size, dtype, device, training)
     return total
