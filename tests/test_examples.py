@@ -77,10 +77,20 @@ def told(path: Path) -> dict[str, object]:
     return content
 
 
+def test_training_of_directions(tmp_path: Path) -> None:
+    recipe = ROOT / "models" / "direction-poisson-3d" / "recipe.yaml"
+    words = (str(recipe), "--smoke", "--out", str(tmp_path))
+    run(BENCHMARKS / "direction_train.py", *words, cwd=tmp_path)
+    fresh, kept = told(tmp_path / "results.json"), told(recipe.with_name("results.json"))
+    assert set(kept) == set(fresh)
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        *("channelwise", "chebyshev", "contraction", "convolution", "cp", "dmrg", "flow_step"),
+        *("channelwise", "chebyshev", "contraction", "convolution", "cp", "direction"),
+        *("direction_data", "dmrg", "flow_step"),
         *("harmonics", "interop", "kernels", "lordnet", "poisson_sphere"),
         *("spectral", "stencil", "tdn_products", "tucker"),
     ],
