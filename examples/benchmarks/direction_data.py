@@ -3,12 +3,11 @@
 Networks of directions are trained on boxes, random discs and random free surfaces of 24 to 40 cells
 along an axis, and solve problems not trained on (other discs, a pool) to 1e-4:
 
-- on 20,000 right-hand sides as in the paper on deep conjugate directions, on a tenth and on a
-  hundredth of them, with the same number of steps of the optimizer;
+- on 20,000 right-hand sides as in the paper on deep conjugate directions, and on a tenth of them,
+  with the same number of steps of the optimizer;
 - with the paper's loss (one step of the solver) and with three steps;
-- with right-hand sides out of Ritz vectors by Lanczos' method, as in the paper;
-- and the paper's ReLU network, on an empty box of 32 x 32 with its loss and its Ritz vectors, in
-  a given CPU time.
+- and the paper's ReLU network, on an empty box of 32 x 32 with its loss and with Ritz vectors by
+  Lanczos' method, in a given CPU time.
 
 Rows that the JSON has already are kept.
 
@@ -84,8 +83,6 @@ def main() -> None:
             {**paper, "samples": full, "passes": 100, "seconds": options.relu_seconds},
         ),
         "linear, 1/10 of the data, the paper's loss": ({}, many, {**tenth, "unroll": 1}),
-        "linear, 1/100 of the data": ({}, many, {"samples": full // 100, "passes": 100}),
-        "linear, 1/10 of the data, Ritz vectors": ({}, many, {**tenth, "data": "ritz"}),
     }
     for _, _, training in jobs.values() if options.smoke else ():
         training["passes"] = 1
