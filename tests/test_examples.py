@@ -90,7 +90,7 @@ def test_training_of_directions(tmp_path: Path) -> None:
     "name",
     [
         *("channelwise", "chebyshev", "contraction", "convolution", "cp", "direction"),
-        *("direction_data", "dmrg", "flow_step"),
+        *("direction_data", "dmrg", "factorized_linear", "flow_step"),
         *("harmonics", "interop", "kernels", "lordnet", "poisson_sphere"),
         *("spectral", "stencil", "tdn_products", "tucker"),
     ],
