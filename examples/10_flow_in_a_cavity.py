@@ -63,7 +63,8 @@ for axis, state, title in ((axes[0], states[10], "time 0.5"), (axes[1], steady.v
     omega = flow.vorticity(state).numpy().T
     image = axis.pcolormesh(*nodes, omega, cmap="RdBu_r", vmin=-8, vmax=8, shading="gouraud")
     speed = flow.velocity(state).numpy()
-    axis.streamplot(*nodes, speed[0].T, speed[1].T, color="k", linewidth=0.6, arrowsize=0.7)
+    lines = {"color": "k", "linewidth": 0.6, "arrowsize": 0.7, "minlength": 0.3}
+    axis.streamplot(*nodes, speed[0].T, speed[1].T, **lines)
     axis.set(title=f"Re 100, {title}", xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="x")
 figure.colorbar(image, ax=axes[1], label="vorticity")
 axes[2].plot(u, y, label="u on x = 1/2, against y")
