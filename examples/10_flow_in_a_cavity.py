@@ -56,15 +56,15 @@ folder.mkdir(exist_ok=True)
 written = write_series(folder / "cavity.pvd", grid, fields, times)
 print(f"written: {written} and {len(times)} images")
 
-# %% A picture: streamlines over the vorticity, and the centrelines with the table
+# %% A picture: lines of the stream function over the vorticity, and the centrelines
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
 nodes = [a.numpy() for a in flow.node_axes()]
 for axis, state, title in ((axes[0], states[10], "time 0.5"), (axes[1], steady.value, "steady")):
     omega = flow.vorticity(state).numpy().T
     image = axis.pcolormesh(*nodes, omega, cmap="RdBu_r", vmin=-8, vmax=8, shading="gouraud")
-    speed = flow.velocity(state).numpy()
-    lines = {"color": "k", "linewidth": 0.6, "arrowsize": 0.7, "minlength": 0.3}
-    axis.streamplot(*nodes, speed[0].T, speed[1].T, **lines)
+    psi = flow.stream_function(state).numpy().T
+    levels = [*np.linspace(psi.min(), 0, 14)[1:-1], *(psi.max() * np.array([0.02, 0.2, 0.5, 0.8]))]
+    axis.contour(*nodes, psi, levels=levels, colors="k", linewidths=0.6, linestyles="solid")
     axis.set(title=f"Re 100, {title}", xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="x")
 figure.colorbar(image, ax=axes[1], label="vorticity")
 axes[2].plot(u, y, label="u on x = 1/2, against y")
