@@ -1,12 +1,12 @@
 """Complete potentials: the base that derives forces and stress, the architectures, their files."""
 
+from tensornet.models.container import ModelFileError as ModelFileError
+from tensornet.models.container import write_atomically as write_atomically
 from tensornet.models.direction import DirectionNet as DirectionNet
 from tensornet.models.files import MEMBER as MEMBER
-from tensornet.models.files import ModelFileError as ModelFileError
 from tensornet.models.files import load as load
 from tensornet.models.files import members as members
 from tensornet.models.files import save as save
-from tensornet.models.files import write_atomically as write_atomically
 from tensornet.models.fourier_operator import FourierNeuralOperator as FourierNeuralOperator
 from tensornet.models.gaunt import Gaunt as Gaunt
 from tensornet.models.lennard_jones import LennardJones as LennardJones

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from tensornet import __version__, _check
+from tensornet import _check
 from tensornet._typing import AnyPath
+from tensornet.models.container import Container
 from tensornet.models.direction_grid import Hierarchy, hierarchy
 from tensornet.models.direction_linear import Direction, LinearDirection, propose
 from tensornet.models.direction_relu import SIZES, ReluDirection, ReluProposal
-from tensornet.models.files import ModelFileError, write_atomically
 from tensornet.pde import StencilOperator
 
-FORMAT = "tensornet.direction"
-FORMAT_VERSION = 1
+CONTAINER = Container("tensornet.direction", 1, "a DirectionNet")
 
 
 class DirectionNet(nn.Module):
@@ -234,16 +230,12 @@ class DirectionNet(nn.Module):
         Raises:
             OSError: If writing fails; a previous file of this name is then untouched.
         """
-        metadata = {
-            "format": FORMAT,
-            "format_version": str(FORMAT_VERSION),
-            "tensornet_version": __version__,
-            "config": json.dumps(self.config),
-            "trained_for": json.dumps(self.trained_for),
-            "provenance": json.dumps(self.provenance),
+        header = {
+            "config": self.config,
+            "trained_for": self.trained_for,
+            "provenance": self.provenance,
         }
-        tensors = {name: x.detach().cpu().contiguous() for name, x in self.state_dict().items()}
-        write_atomically(path, to_bytes(tensors, metadata))
+        CONTAINER.write(path, self, header)
 
     @classmethod
     def load(cls, path: AnyPath) -> DirectionNet:
@@ -257,47 +249,13 @@ class DirectionNet(nn.Module):
             ModelFileError: If the file is foreign, truncated or of a newer format, or has a weight
                 that is not a finite number.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"`load(path=...)` must name a file. Got {path}: no file.")
-        try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelFileError(
-                f"`load(path=...)` must be a whole file. Got {path}: {error}. (Truncated?)"
-            ) from None
-        if metadata.get("format") != FORMAT:
-            raise ModelFileError(
-                f"`load(path=...)` must be a file of a `DirectionNet`. Got {path}, of another kind."
-            )
-        try:
-            version = int(metadata["format_version"])
-            if version > FORMAT_VERSION:
-                raise ModelFileError(
-                    f"`load(path=...)` must have format version {FORMAT_VERSION} or older. Got "
-                    f"{version} in {path}. (Update tensornet.)"
-                )
-            net = cls(**json.loads(metadata["config"]))
-            first = next(iter(tensors.values()))
+        header, tensors = CONTAINER.read(path)
+        with CONTAINER.promises(path):
+            net = cls(**json.loads(header["config"]))
+            first, *_ = tensors.values()
             net.to(first.dtype).load_state_dict(tensors)
-            net.trained_for = json.loads(metadata["trained_for"])
-            net.provenance = json.loads(metadata["provenance"])
-        except ModelFileError:
-            raise
-        except (KeyError, TypeError, RuntimeError, ValueError, StopIteration) as error:
-            said = " ".join(str(error).split())
-            raise ModelFileError(
-                f"`load(path=...)` must hold the weights its header promises. Got {path}: "
-                f"{type(error).__name__} {said[:300]}"
-            ) from None
-        bad = [name for name, x in tensors.items() if not bool(x.isfinite().all())]
-        if bad:
-            raise ModelFileError(
-                f"`load(path=...)` must hold finite weights. Got NaN or infinite numbers in "
-                f"`{bad[0]}` of {path}."
-            )
+            net.trained_for = json.loads(header["trained_for"])
+            net.provenance = json.loads(header["provenance"])
         return net.eval()
 
 
