@@ -72,7 +72,7 @@ for axis, field, title in (
     (axes[0], exact, "pressure around discs not seen"),
     (axes[1], two - exact, "error after two learned directions"),
 ):
-    shown = A.domain.embed(field, fill=float("nan")).mT
+    shown = A.domain.embed(field, fill=float("nan")).mT.numpy()
     image = axis.imshow(shown, origin="lower", extent=(0, 1, 0, 1), cmap="RdBu_r")
     axis.set_title(title)
     figure.colorbar(image, ax=axis)
