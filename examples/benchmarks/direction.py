@@ -7,8 +7,7 @@ in the paper on deep conjugate directions. All run in the same loop with the sam
 which is done before. Break-even is after how many solutions the training has paid, beside a
 method.
 
-Process CPU time on one thread, the best of a few repeats. pyamg is needed for its rows only. What
-the JSON holds already is not measured again.
+Process CPU time on one thread, the best of a few repeats. pyamg is needed for its rows only.
 
     OMP_NUM_THREADS=1 python examples/benchmarks/direction.py [--smoke] [--out FILE]
         [--sizes 32 64 128] [--repeats 2]
@@ -145,22 +144,14 @@ def main() -> None:
         "training_seconds": made["training"]["seconds"],
         "iterations": [],
         "rows": [],
+        **origin(("torch", "numpy", "scipy", "numba", *(["pyamg"] if HAS_PYAMG else []))),
     }
-    if options.out.exists() and not options.smoke:  # what is there is not measured again
-        content |= json.loads(options.out.read_text(encoding="utf-8"))
-    content |= origin(("torch", "numpy", "scipy", "numba", *(["pyamg"] if HAS_PYAMG else [])))
-    known = {(row["case"], row["size"]) for row in content["rows"]}
-    counts = {(row["case"], row["size"], row["side"]) for row in content["iterations"]}
     for size, case, side in product(sizes, CASES, ("noise", "plume")):
-        if (case, size, side) not in counts:
-            content["iterations"].append(counted(net, case, size, side))
-            print(content["iterations"][-1], flush=True)
-            write(options.out, content)
+        content["iterations"].append(counted(net, case, size, side))
+        print(content["iterations"][-1], flush=True)
     for case in CASES:
         solved(problem(case, 8, seed=SEED), net, 1)  # compiles
     for size, case in product(sizes, CASES):
-        if (case, size) in known:
-            continue
         p = problem(case, size, seed=SEED)
         by = solved(p, net, 1 if size > 64 else repeats)
         row = {"case": case, "size": size, "unknowns": len(p.rhs), "by": by}
