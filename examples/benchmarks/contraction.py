@@ -13,9 +13,8 @@ over that of the plan: how many times the plan is faster.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import opt_einsum
 import torch
 from origin import origin, write
 from torch import Tensor
+from turns import compared, timed
 
 from tensornet.linalg import contract, plan
 
@@ -49,17 +49,11 @@ def candidates(tensors: Sequence[Tensor]) -> dict[str, Callable[..., Tensor]]:
     }
 
 
-def timed(
-    candidate: Callable[..., Tensor], tensors: Sequence[Tensor], calls: int, *, backward: bool
-) -> float:
-    """Time a call, as the mean over some."""
-    tensors = [x.detach().requires_grad_(backward) for x in tensors]
-    begin = time.process_time()
-    for _ in range(calls):
-        out = candidate(*tensors)
-        if backward:
-            torch.autograd.grad(out.sum(), tensors)
-    return (time.process_time() - begin) / calls
+def called(candidate: Callable[..., Tensor], tensors: Sequence[Tensor], backward: bool) -> None:
+    """What is timed."""
+    out = candidate(*tensors)
+    if backward:
+        torch.autograd.grad(out.sum(), tensors)
 
 
 def rows(n_points: int, rank: int, rounds: int, calls: int) -> list[dict[str, Any]]:
@@ -72,19 +66,16 @@ def rows(n_points: int, rank: int, rounds: int, calls: int) -> list[dict[str, An
     assert max(errors.values()) < 1e-12, errors
     for backward in (False, True):
         times: dict[str, list[float]] = {name: [] for name in offered}
+        given = [x.detach().requires_grad_(backward) for x in tensors]
         for repeat in range(rounds + 1):
             for name, candidate in offered.items():
-                seconds = timed(candidate, tensors, calls, backward=backward)
+                seconds = timed(partial(called, candidate, given, backward), calls)
                 if repeat:
                     times[name].append(seconds)
-        reference = statistics.median(times["tensornet plan"])
-        for name, values in times.items():
-            low, median, high = statistics.quantiles(values, n=4)
+        for name, row in compared(times, "tensornet plan").items():
             found.append({
-                "n_points": n_points, "rank": rank, "candidate": name,
-                "pass": "both" if backward else "forward", "cpu_seconds": median,
-                "quartiles": [low, high], "ratio": median / reference, "against": "tensornet plan",
-                "largest_difference": errors[name],
+                "n_points": n_points, "rank": rank, "pass": "both" if backward else "forward",
+                **row, "largest_difference": errors[name],
             })  # fmt: skip
     return found
 

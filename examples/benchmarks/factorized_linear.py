@@ -14,16 +14,14 @@ with what is formed of the factors where that is formed anew.
 
 import argparse
 import importlib.util
-import statistics
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from origin import origin, write
-from torch import Tensor, nn
+from torch import nn
+from turns import call, compared, timed
 
 from tensornet.layers import FactorizedLinear
 from tensornet.linalg import plan
@@ -78,31 +76,6 @@ def candidates(layer: FactorizedLinear, n: int) -> dict[str, nn.Module]:
     return found
 
 
-def call(layer: nn.Module, x: Tensor, g: Tensor, passes: str) -> Callable[[], Any]:
-    """Give what is timed."""
-    if passes == "inference":
-
-        def inference() -> Tensor:
-            with torch.no_grad():
-                return layer(x)
-
-        return inference
-    parameters = [x, *layer.parameters()]
-
-    def both() -> Any:
-        return torch.autograd.grad(layer(x), parameters, g, allow_unused=True)
-
-    return both
-
-
-def timed(run: Callable[[], Any], calls: int) -> float:
-    """Time a call, as the mean over some."""
-    begin = time.process_time()
-    for _ in range(calls):
-        run()
-    return (time.process_time() - begin) / calls
-
-
 def multiplications(layer: FactorizedLinear, n: int, passes: str) -> int:
     """Count those of the way that is taken, without derivatives."""
     route = layer.route(n, training=passes != "inference")
@@ -132,15 +105,11 @@ def measured(layer: FactorizedLinear, n: int, rounds: int, budget: float) -> lis
         for _ in range(rounds):
             for name, run in runs.items():
                 times[name].append(timed(run, counts[name]))
-        reference = statistics.median(times["torch Linear"])
-        for name, values in times.items():
-            low, median, high = statistics.quantiles(values, n=4)
+        for name, row in compared(times, "torch Linear").items():
             rows.append({
                 "in": layer.in_features, "out": layer.out_features, "format": layer.factorization,
                 "ranks": list(layer.ranks), "share": 1 / layer.compression, "dtype": str(dtype),
-                "n": n, "pass": passes, "candidate": name, "cpu_seconds": median,
-                "quartiles": [low, high], "ratio": median / reference, "against": "torch Linear",
-                "fastest_ratio": min(values) / min(times["torch Linear"]),
+                "n": n, "pass": passes, **row,
                 "multiplications": multiplications(layer, n, passes) if name == "tensornet"
                 else n * layer.in_features * layer.out_features if name == "torch Linear" else None,
                 "largest_difference": errors[name],

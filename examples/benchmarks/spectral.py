@@ -13,16 +13,14 @@ over that of ours: how many times ours is faster.
 
 import argparse
 import importlib.util
-import statistics
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from origin import origin, write
-from torch import Tensor, nn
+from torch import nn
+from turns import call, compared, timed
 
 from tensornet.layers import SpectralConvolution
 
@@ -61,27 +59,6 @@ def peer(layer: SpectralConvolution, factorization: str | None, implementation: 
     return theirs
 
 
-def call(layer: nn.Module, x: Tensor, g: Tensor, passes: str) -> Callable[[], Any]:
-    """Give what is timed."""
-    if passes == "inference":
-
-        def inference() -> Tensor:
-            with torch.no_grad():
-                return layer(x)
-
-        return inference
-    parameters = [x, *layer.parameters()]
-    return lambda: torch.autograd.grad(layer(x), parameters, g, allow_unused=True)
-
-
-def timed(run: Callable[[], Any], calls: int) -> float:
-    """Time a call, as the mean over some."""
-    begin = time.process_time()
-    for _ in range(calls):
-        run()
-    return (time.process_time() - begin) / calls
-
-
 def rows(
     case: tuple[int, int, Any, Any], factorization: str | None, rounds: int, known: bool
 ) -> list[dict[str, Any]]:
@@ -111,15 +88,10 @@ def rows(
         for _ in range(rounds):
             for name, run in runs.items():
                 times[name].append(timed(run, 2))
-        reference = statistics.median(times["tensornet"])
-        for name, values in times.items():
-            low, median, high = statistics.quantiles(values, n=4)
+        for name, row in compared(times, "tensornet").items():
             found.append({
                 "n": n, "channels": channels, "grid": list(grid), "n_modes": list(modes),
-                "factorization": factorization, "ranks": list(ours.ranks), "pass": passes,
-                "candidate": name, "cpu_seconds": median, "quartiles": [low, high],
-                "ratio": median / reference, "against": "tensornet",
-                "fastest_ratio": min(values) / min(times["tensornet"]),
+                "factorization": factorization, "ranks": list(ours.ranks), "pass": passes, **row,
                 "largest_difference": errors[name],
             })  # fmt: skip
     return found
