@@ -13,9 +13,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from tensornet.layers import kronecker_inverse
 from tensornet.models import DiffusionFamily, LordNet, LordStepper
-from tensornet.pde import Grid, moving_wall, navier_stokes_2d, poisson
+from tensornet.pde import Grid, kronecker_inverse, moving_wall, navier_stokes_2d, poisson
 from tensornet.train import FlowRollouts, fit_residual
 
 torch.set_default_dtype(torch.float64)

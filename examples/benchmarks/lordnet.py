@@ -34,7 +34,7 @@ from origin import origin, write
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg, spsolve
 from torch import Tensor, nn
 
-from tensornet.layers import LordBasis, LordModule, kronecker_inverse
+from tensornet.layers import LordBasis, LordModule
 from tensornet.linalg import incomplete_cholesky
 from tensornet.models import DiffusionFamily, LordNet, LordStepper
 from tensornet.pde import (
@@ -42,6 +42,7 @@ from tensornet.pde import (
     Grid,
     box_preconditioner,
     dirichlet,
+    kronecker_inverse,
     moving_wall,
     multigrid,
     navier_stokes_2d,

@@ -18,7 +18,6 @@ from tensornet.layers.equivariant import GatedLinear as GatedLinear
 from tensornet.layers.factorized import FactorizedLinear as FactorizedLinear
 from tensornet.layers.lord import LordModule as LordModule
 from tensornet.layers.lord_basis import LordBasis as LordBasis
-from tensornet.layers.lord_inverse import kronecker_inverse as kronecker_inverse
 from tensornet.layers.powers import DensityPowers as DensityPowers
 from tensornet.layers.radial import BesselBasis as BesselBasis
 from tensornet.layers.radial import GaussianBasis as GaussianBasis

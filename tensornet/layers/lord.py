@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from tensornet import _check
 from tensornet.formats import CP, TTMatrix
-from tensornet.layers.lord_inverse import kronecker_inverse
-from tensornet.pde import StencilOperator
+from tensornet.pde import StencilOperator, kronecker_inverse
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tensornet import _check
 from tensornet.formats import CP, cp
 from tensornet.layers.lord import LordModule
-from tensornet.layers.lord_inverse import outer_sum, spectrum
 from tensornet.linalg.mode_product import mode_multiplied
 from tensornet.pde import StencilOperator
+from tensornet.pde.axis import box_axes, outer_sum
+from tensornet.pde.operator import check_symmetric
 
 
 class LordBasis(nn.Module):
@@ -126,21 +127,16 @@ class LordBasis(nn.Module):
             True
         """
         where = "LordBasis.from_operator"
-        if not isinstance(A, StencilOperator):
-            raise TypeError(
-                f"`{where}(A=...)` must be an operator of `pde`. Got {type(A).__name__}."
-            )
-        if not A.symmetric:
-            raise ValueError(f"`{where}(A=...)` must be symmetric. Got one that is not.")
+        check_symmetric(where, A)
         k = A.coefficient
         mean = float(A.domain.restrict(k.detach()).mean()) if isinstance(k, Tensor) else float(k)
-        values, bases = spectrum(A.domain, mean)
-        total = outer_sum(values, A.shift)
+        axes = box_axes(f"{where}(A=...)", A.domain)
+        total = outer_sum([mean * axis.values for axis in axes], A.shift)
         least = float(total[total > 1e-12 * total.max()].min())
         made = cls(A.domain.grid.shape, channels=channels, dtype=A.dtype).to(A.device)
         with torch.no_grad():
-            for V, basis in zip(made.bases, bases, strict=True):
-                V.copy_(basis)
+            for V, axis in zip(made.bases, axes, strict=True):
+                V.copy_(axis.vectors(torch.float64))
             made.log_core.copy_(-power * total.clamp_min(least).log().expand_as(made.log_core))
         return made
 

@@ -16,6 +16,7 @@ from tensornet.models.direction_grid import Hierarchy, hierarchy
 from tensornet.models.direction_linear import Direction, LinearDirection, propose
 from tensornet.models.direction_relu import SIZES, ReluDirection, ReluProposal
 from tensornet.pde import StencilOperator
+from tensornet.pde.operator import check_symmetric, check_weights
 
 CONTAINER = Container("tensornet.direction", 1, "a DirectionNet")
 
@@ -178,25 +179,13 @@ class DirectionNet(nn.Module):
         return ReluProposal(self.net, A.domain)
 
     def _refuse(self, A: StencilOperator, where: str, unseen: bool) -> None:
-        if not isinstance(A, StencilOperator):
-            raise TypeError(
-                f"`{where}(A=...)` must be an operator of `pde`. Got {type(A).__name__}."
-            )
+        check_symmetric(where, A)
         if A.domain.grid.dim != self.config["dim"]:
             raise ValueError(
                 f"`{where}(A=...)` must have {self.config['dim']} axes, as the network. Got "
                 f"{A.domain.grid.dim}."
             )
-        if not A.symmetric:
-            raise ValueError(f"`{where}(A=...)` must be symmetric. Got one that is not.")
-        if self.config["mode"] == "linear" and A.device.type != "cpu":
-            raise ValueError(f"`{where}(A=...)` must be on the CPU. Got {A.device}.")
-        least = min(float(part.detach().min()) for part in (A.anchor, *A.weights))
-        if not least >= 0 or not float(A.diagonal().detach().min()) > 0:
-            raise ValueError(
-                f"`{where}(A=...)` must have weights and ties of at least zero and a positive "
-                f"diagonal. Got a smallest weight or tie of {least:.3g}."
-            )
+        check_weights(where, A)
         if self.trained_for is None or unseen:
             return
         for name, seen in self.trained_for.items():

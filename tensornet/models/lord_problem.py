@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.layers.lord_inverse import outer_sum, spectrum
 from tensornet.linalg.mode_product import mode_multiplied
 from tensornet.pde import Domain, Grid
+from tensornet.pde.axis import box_axes, outer_sum
 from tensornet.pde.boundary import Boundary
 
 Values = Sequence[Tensor | None]
@@ -71,9 +71,9 @@ class DiffusionFamily:
                 "`DiffusionFamily(boundary=...)` must hold a value somewhere, or solutions have no "
                 "level. Got " + ", ".join(side.kind for pair in sides for side in pair) + "."
             )
-        values, bases = spectrum(self.domain)
-        self._bases = [V.to(dtype) for V in bases]
-        self._total = outer_sum(values).to(dtype)
+        axes = box_axes("DiffusionFamily(grid=...)", self.domain)
+        self._bases = [axis.vectors(torch.float64).to(dtype) for axis in axes]
+        self._total = outer_sum([axis.values for axis in axes]).to(dtype)
 
     def config(self) -> dict[str, Any]:
         """Say what is needed to make the family again, JSON-able."""

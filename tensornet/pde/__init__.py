@@ -18,6 +18,7 @@ from tensornet.pde.grid import Grid as Grid
 from tensornet.pde.heat import ThetaStep as ThetaStep
 from tensornet.pde.heat import heat as heat
 from tensornet.pde.heat import theta_step as theta_step
+from tensornet.pde.kronecker_inverse import kronecker_inverse as kronecker_inverse
 from tensornet.pde.low_rank import ExponentialSumInverse as ExponentialSumInverse
 from tensornet.pde.low_rank import exponential_sum_inverse as exponential_sum_inverse
 from tensornet.pde.low_rank import solve_low_rank as solve_low_rank

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from tensornet.linalg.mode_product import mode_multiplied
 from tensornet.pde.boundary import Side
+from tensornet.pde.domain import Domain
 
 MOST = 4096  # cells along an axis whose dense eigenbasis is made
 _FAST = {1: 512, 2: 192, 4: 192}  # cells from which a transform is faster than a matrix, by type
@@ -163,6 +165,38 @@ def _transformed(x: Tensor, axis: int, word: str, kind: int, back: bool) -> Tens
 def _word(side: Side) -> str:
     """Its first letter, and that of where a value is held."""
     return side.kind[0] + (side.at[0] if side.kind == "dirichlet" else "")
+
+
+def box_axes(where: str, domain: Domain) -> list[Axis]:
+    """Diagonalise the axes of the box around a domain.
+
+    Args:
+        where: Name of the public call, for messages.
+        domain: The box; a mask is not looked at.
+    """
+    grid = domain.grid
+    return [
+        Axis(where, n, *pair, h)
+        for n, h, pair in zip(grid.shape, grid.spacing, domain.sides, strict=True)
+    ]
+
+
+def outer_sum(values: Sequence[Tensor], shift: float = 0.0) -> Tensor:  # (d_1, ..., d_n)
+    """Add numbers along each axis up.
+
+    Args:
+        values: Numbers ``(d,)``, per axis.
+        shift: Added to every sum.
+
+    Examples:
+        >>> outer_sum([torch.tensor([1.0, 2.0]), torch.tensor([0.0, 10.0])])
+        tensor([[ 1., 11.],
+                [ 2., 12.]])
+    """
+    total = values[0] + shift
+    for value in values[1:]:
+        total = total[..., None] + value
+    return total
 
 
 def line_operator(n: int, low: Side, high: Side) -> Tensor:  # (n, n)

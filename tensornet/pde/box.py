@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tensornet.pde.axis import Axis
-from tensornet.pde.axis import line_operator as line_operator
-from tensornet.pde.operator import LinearOperator, StencilOperator
+from tensornet.pde.axis import box_axes, outer_sum
+from tensornet.pde.operator import LinearOperator, StencilOperator, check_symmetric
 
 
 class BoxPreconditioner(LinearOperator):
@@ -18,17 +17,11 @@ class BoxPreconditioner(LinearOperator):
     def __init__(self, A: StencilOperator) -> None:
         self.domain, self.shape = A.domain, A.shape
         self.dtype, self.device = A.dtype, A.device
-        grid, k = A.domain.grid, A.coefficient
+        k = A.coefficient
         if isinstance(k, Tensor):
             k = float(A.domain.restrict(k.detach()).mean())
-        total = torch.full(grid.shape, A.shift, dtype=torch.float64)
-        self._axes = []
-        for a, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
-            axis = Axis("box_preconditioner(A=...)", n, *A.domain.sides[a], h)
-            self._axes.append(axis)
-            along = [1] * grid.dim
-            along[a] = n
-            total = total + (k * axis.values).reshape(along)
+        self._axes = box_axes("box_preconditioner(A=...)", A.domain)
+        total = outer_sum([k * axis.values for axis in self._axes], A.shift)
         floor = 1e-12 * float(total.max())
         held = float(A.domain.restrict(A.anchor.detach()).mean())
         inverse = torch.where(total > floor, 1 / total.clamp_min(floor), 1 / held if held else 0.0)
@@ -84,10 +77,5 @@ def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
         >>> bool(torch.allclose(box_preconditioner(A)(A(x)), x))
         True
     """
-    if not isinstance(A, StencilOperator):
-        raise TypeError(
-            f"`box_preconditioner(A=...)` must be an operator of `pde`. Got {type(A).__name__}."
-        )
-    if not A.symmetric:
-        raise ValueError("`box_preconditioner(A=...)` must be symmetric. Got one that is not.")
+    check_symmetric("box_preconditioner", A)
     return BoxPreconditioner(A)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tensornet.linalg.mode_product import mode_multiplied
+from tensornet.pde.axis import line_operator
 from tensornet.pde.boundary import Side, dirichlet, neumann
-from tensornet.pde.box import line_operator
 
 _HELD = {"wall", "inflow"}
 

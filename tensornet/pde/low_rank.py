@@ -15,7 +15,7 @@ from tensornet import _check
 from tensornet.formats.cp import CP
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.tucker import Tucker
-from tensornet.pde.axis import Axis
+from tensornet.pde.axis import box_axes
 from tensornet.pde.boundary import Boundary
 from tensornet.pde.domain import Domain
 from tensornet.pde.grid import Grid
@@ -108,14 +108,10 @@ class ExponentialSumInverse(LinearOperator):
     symmetric = True
 
     def __init__(self, domain: Domain, coefficient: float, shift: float, tolerance: float) -> None:
-        grid = domain.grid
         self.domain, self.dtype, self.device = domain, torch.float64, domain.device
         self.shape = (domain.n, domain.n)
         self.coefficient, self.shift = coefficient, shift
-        self.axes = [
-            Axis("exponential_sum_inverse(grid=...)", n, *sides, h)
-            for n, sides, h in zip(grid.shape, domain.sides, grid.spacing, strict=True)
-        ]
+        self.axes = box_axes("exponential_sum_inverse(grid=...)", domain)
         values = [coefficient * a.values for a in self.axes]
         least = sum(float(v[0]) for v in values) + shift
         most = sum(float(v.max()) for v in values) + shift

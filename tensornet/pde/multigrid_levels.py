@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tensornet.pde.operator import StencilOperator
+from tensornet.pde.operator import StencilOperator, check_symmetric, check_weights
 
 _ALIKE = 1.5  # largest ratio of spacings that are coarsened together
 
@@ -203,17 +203,9 @@ def check_operator(where: str, A: StencilOperator) -> None:
         ValueError: If it is not symmetric, not on the CPU, or has weights below zero or a diagonal
             that is not positive.
     """
-    if not isinstance(A, StencilOperator):
-        raise TypeError(f"`{where}(A=...)` must be an operator of `pde`. Got {type(A).__name__}.")
-    if not A.symmetric:
-        raise ValueError(f"`{where}(A=...)` must be symmetric. Got one that is not.")
+    check_symmetric(where, A)
     if A.device.type != "cpu":
         raise ValueError(
             f"`{where}(A=...)` must be on the CPU. Got {A.device}. (Take `box_preconditioner`.)"
         )
-    least = min(float(part.detach().min()) for part in (A.anchor, *A.weights))
-    if not least >= 0 or not float(A.diagonal().detach().min()) > 0:
-        raise ValueError(
-            f"`{where}(A=...)` must have weights and ties of at least zero and a positive "
-            f"diagonal. Got a smallest weight or tie of {least:.3g}."
-        )
+    check_weights(where, A)

@@ -336,3 +336,38 @@ class StencilOperator(LinearOperator):
         matrix = coo_matrix((v, (i, j)), (n, n)).tocsr()
         matrix.sort_indices()
         return matrix
+
+
+def check_symmetric(where: str, A: StencilOperator) -> None:
+    """Check that an operator is one of this room, and symmetric.
+
+    Args:
+        where: Name of the public call, for messages.
+        A: The operator.
+
+    Raises:
+        TypeError: If it is no operator of this room.
+        ValueError: If it is not symmetric.
+    """
+    if not isinstance(A, StencilOperator):
+        raise TypeError(f"`{where}(A=...)` must be an operator of `pde`. Got {type(A).__name__}.")
+    if not A.symmetric:
+        raise ValueError(f"`{where}(A=...)` must be symmetric. Got one that is not.")
+
+
+def check_weights(where: str, A: StencilOperator) -> None:
+    """Check that sweeps make sense: no weight below zero, a positive diagonal.
+
+    Args:
+        where: Name of the public call, for messages.
+        A: The operator.
+
+    Raises:
+        ValueError: If not.
+    """
+    least = min(float(part.detach().min()) for part in (A.anchor, *A.weights))
+    if not least >= 0 or not float(A.diagonal().detach().min()) > 0:
+        raise ValueError(
+            f"`{where}(A=...)` must have weights and ties of at least zero and a positive "
+            f"diagonal. Got a smallest weight or tie of {least:.3g}."
+        )

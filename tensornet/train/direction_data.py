@@ -10,7 +10,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.linalg.mode_product import mode_multiplied
 from tensornet.pde import StencilOperator
-from tensornet.pde.box import line_operator
+from tensornet.pde.axis import line_operator
 
 Sampler = Callable[[torch.Generator, int], Tensor]
 """Makes so many unit right-hand sides ``(b, n)``."""

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from tensornet.formats import CP, TTMatrix
-from tensornet.layers import LordBasis, LordModule, kronecker_inverse
-from tensornet.pde import Grid, advection_diffusion, poisson
+from tensornet.layers import LordBasis, LordModule
+from tensornet.pde import Grid, advection_diffusion, kronecker_inverse, poisson
 from tensornet.pde.operator import StencilOperator
 
 SHAPES = ((5,), (4, 3), (3, 2, 4))

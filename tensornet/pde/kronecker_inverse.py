@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats import CP, Decomposition, cp, tensor_train
-from tensornet.pde import Domain, StencilOperator
-from tensornet.pde.box import line_operator
+from tensornet.pde.axis import box_axes, outer_sum
+from tensornet.pde.operator import StencilOperator, check_symmetric
 
 LOSSES = {"error": 0.0, "energy": 0.5, "residual": 1.0}
 LARGEST = 4096  # unknowns of an operator whose inverse is made as a matrix
@@ -72,10 +72,7 @@ def kronecker_inverse(
         ((1024, 1024), True)
     """
     where = "kronecker_inverse"
-    if not isinstance(A, StencilOperator):
-        raise TypeError(f"`{where}(A=...)` must be an operator of `pde`. Got {type(A).__name__}.")
-    if not A.symmetric:
-        raise ValueError(f"`{where}(A=...)` must be symmetric. Got one that is not.")
+    check_symmetric(where, A)
     _check.at_least(where, 1, rank=rank, max_iterations=max_iterations)
     _check.one_of(where, tuple(LOSSES), loss=loss)
     _check.one_of(where, ("analytic", "random"), start=start)
@@ -98,50 +95,12 @@ def is_box(A: StencilOperator) -> bool:
     return A.domain.mask is None and A.kind == "lines"
 
 
-def spectrum(domain: Domain, coefficient: float = 1.0) -> tuple[list[Tensor], list[Tensor]]:
-    """Eigenvalues and eigenvectors of ``-coefficient d²/dx²`` along each axis of a box.
-
-    Args:
-        domain: The box; a mask is not looked at.
-        coefficient: Of the diffusion.
-
-    Returns:
-        Eigenvalues ``(d,)`` from the smallest to the largest, and eigenvectors ``(d, d)`` in
-        columns, one each per axis, in float64 on the CPU.
-    """
-    values, bases = [], []
-    for n, h, sides in zip(domain.grid.shape, domain.grid.spacing, domain.sides, strict=True):
-        value, vectors = torch.linalg.eigh(line_operator(n, *sides))
-        value[value.abs() < 1e-12] = 0
-        values.append(value * (coefficient / h**2))
-        bases.append(vectors)
-    return values, bases
-
-
-def outer_sum(values: list[Tensor], shift: float = 0.0) -> Tensor:  # (d_1, ..., d_n)
-    """Add numbers along each axis up.
-
-    Args:
-        values: Numbers ``(d,)``, per axis.
-        shift: Added to every sum.
-
-    Examples:
-        >>> outer_sum([torch.tensor([1.0, 2.0]), torch.tensor([0.0, 10.0])])
-        tensor([[ 1., 11.],
-                [ 2., 12.]])
-    """
-    total = values[0] + shift
-    for value in values[1:]:
-        total = total[..., None] + value
-    return total
-
-
 def _of_box(
     A: StencilOperator, rank: int, power: float, start: str, most: int, seed: int
 ) -> Decomposition[CP]:
     """Fit the eigenvalues of the inverse, and turn them back."""
-    values, bases = spectrum(A.domain, float(A.coefficient))
-    total = outer_sum(values, A.shift)
+    axes = box_axes("kronecker_inverse(A=...)", A.domain)
+    total = outer_sum([float(A.coefficient) * axis.values for axis in axes], A.shift)
     floor = 1e-12 * float(total.max())
     target = torch.where(total > floor, 1 / total.clamp_min(floor), 0.0)
     weight = torch.where(total > floor, total, total[total > floor].min()) ** (2 * power)
@@ -152,7 +111,7 @@ def _of_box(
     error = math.sqrt(_loss(target, weight, factors) / _loss(target, weight, None))
     pairs = [
         torch.einsum("ai,ir,bi->abr", V, F, V).flatten(0, 1).to(A.device, A.dtype)
-        for V, F in zip(bases, factors, strict=True)
+        for V, F in zip((a.vectors(torch.float64) for a in axes), factors, strict=True)
     ]
     return _found(CP(tuple(pairs)), error, sweeps, sweeps < most)
 
