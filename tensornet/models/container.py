@@ -57,13 +57,13 @@ class Container:
     Args:
         format: What its header says it is.
         version: The newest version of the format that is known here, and the one written.
-        holds: What it holds, for messages: ``"a model"``.
+        kind: What files of this kind are called, for messages: ``"model file"``.
         where: The public call that reads it, for messages.
     """
 
     format: str
     version: int
-    holds: str
+    kind: str
     where: str = "load(path=...)"
 
     def write(self, path: AnyPath, network: nn.Module, header: Mapping[str, Any]) -> None:
@@ -100,26 +100,24 @@ class Container:
         path, where = Path(path), self.where
         if path.is_dir():
             raise ModelFileError(
-                f"`{where}` must name a file of {self.holds}. Got the folder {path}. (A training "
+                f"`{where}` must name a {self.kind}. Got the folder {path}. (A training "
                 "run writes model.safetensors into its folder.)"
             )
         if not path.is_file():
-            raise FileNotFoundError(
-                f"`{where}` must name a file of {self.holds}. Got {path}: no file."
-            )
+            raise FileNotFoundError(f"`{where}` must name a {self.kind}. Got {path}: no file.")
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelFileError(
-                f"`{where}` must be a whole file of {self.holds}. Got {path}: {error}. (Truncated, "
+                f"`{where}` must be a whole {self.kind}. Got {path}: {error}. (Truncated, "
                 "or of another kind?)"
             ) from None
         if header.get("format") != self.format:
             found = header.get("format", "another program")
             raise ModelFileError(
-                f"`{where}` must be a file of {self.holds}, of the format {self.format}. Got "
+                f"`{where}` must be a {self.kind}, of the format {self.format}. Got "
                 f"{path}, a safetensors file of {found}."
             )
         version = header.get("format_version", "")

@@ -18,7 +18,7 @@ from tensornet.models.direction_relu import SIZES, ReluDirection, ReluProposal
 from tensornet.pde import StencilOperator
 from tensornet.pde.operator import check_symmetric, check_weights
 
-CONTAINER = Container("tensornet.direction", 1, "a DirectionNet")
+CONTAINER = Container("tensornet.direction", 1, "DirectionNet file")
 
 
 class DirectionNet(nn.Module):

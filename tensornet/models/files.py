@@ -17,7 +17,7 @@ from tensornet.models.registry import build
 MEMBER = "member-"  # folders of the members of a committee, with a number from one on
 
 
-CONTAINER = Container("tensornet.potential", 1, "a model")
+CONTAINER = Container("tensornet.potential", 1, "model file")
 
 
 def save(model: Potential, path: AnyPath, *, provenance: Mapping[str, Any] | None = None) -> None:

@@ -13,7 +13,7 @@ from tensornet.models.container import Container
 from tensornet.models.lord import LordNet
 from tensornet.models.lord_problem import DiffusionFamily
 
-CONTAINER = Container("tensornet.lordnet", 1, "a LordNet", "load_lordnet(path=...)")
+CONTAINER = Container("tensornet.lordnet", 1, "LordNet file", "load_lordnet(path=...)")
 
 
 def save_lordnet(
