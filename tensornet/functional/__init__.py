@@ -1,1 +1,1 @@
-"""Functions in tensor format: charges, fields and Gaussian processes without grids of all points."""
+"""Functions in tensor format: charges, fields and Gaussian processes, without a grid of points."""
