@@ -23,6 +23,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,7 @@ def explicit(flow: VorticityFlow, state: Tensor) -> tuple[Tensor, int]:
     """Do as many explicit steps as stability needs."""
     n = 1
     while True:
-        short = VorticityFlow(
-            flow.grid, flow.dt / n, flow.viscosity, flow.sides, 1.0, flow.dtype, flow.device
-        )
+        short = VorticityFlow(replace(flow.case, dt=flow.dt / n, theta=1.0))
         try:
             x = state
             for _ in range(n):
@@ -103,7 +102,7 @@ def measured(size: int, reynolds: float, dt: float, rounds: int) -> dict[str, An
     other = faces.rollout(faces.initial("rest"), BEFORE)
     exact = flow.velocity(flow.step(last, rtol=1e-12).value)
     _, n = explicit(flow, last)
-    short = VorticityFlow(grid, dt / n, 1 / reynolds, flow.sides, 1.0, flow.dtype, flow.device)
+    short = VorticityFlow(replace(flow.case, dt=dt / n, theta=1.0))
     jobs: dict[str, Callable[[], tuple[Tensor, int]]] = {
         "stream function, 1e-8": lambda: step(flow, last, 1e-8, None),
         "stream function, 1e-8, extrapolated start": lambda: step(flow, last, 1e-8, guess),

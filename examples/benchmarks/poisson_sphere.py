@@ -37,7 +37,6 @@ from tensornet.kernels import tune_allocator
 from tensornet.linalg import incomplete_cholesky, pcg
 from tensornet.pde import (
     BoxPreconditioner,
-    Domain,
     Grid,
     Multigrid,
     Problem,
@@ -47,6 +46,7 @@ from tensornet.pde import (
     poisson,
     solve_low_rank,
 )
+from tensornet.testing.pressure import OPEN_TOP, around_a_sphere, inclusions, pool
 
 CASES = ("sphere", "pool", "inclusions")
 MOST = 1000  # iterations
@@ -56,34 +56,12 @@ HAS_PYAMG = importlib.util.find_spec("pyamg") is not None
 def problem(case: str, n: int) -> Problem:
     """Make one of `CASES`."""
     grid = Grid((n, n, n), spacing=1 / n)
-    x, y, z = grid.centers()
     source = torch.randn(n, n, n, generator=torch.Generator().manual_seed(4127))
     if case == "sphere":
-        mask = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.5) ** 2 > 0.15**2
-        top = ("neumann", "neumann", ("neumann", "dirichlet"))
-        return poisson(grid, mask=mask, boundary=top, source=source)
+        return poisson(grid, mask=around_a_sphere(n), boundary=OPEN_TOP, source=source)
     if case == "inclusions":
         return poisson(grid, coefficient=inclusions(n, 1e4), source=source)
-    water = z < 0.55 + 0.08 * torch.sin(6 * x) * torch.cos(5 * y)
-    solid = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.25) ** 2 < 0.15**2
-    domain = Domain(
-        grid, mask=water & ~solid, air=~water & ~solid, boundary="neumann", drop_isolated=True
-    )
-    return poisson(domain, source=source)
-
-
-def inclusions(n: int, contrast: float) -> torch.Tensor:
-    """Make a coefficient of twenty balls that do not overlap, the same for every size."""
-    generator = torch.Generator().manual_seed(5)
-    radius = (0.14 / 20 * 3 / (4 * np.pi)) ** (1 / 3)
-    centers = torch.stack(Grid((n, n, n), spacing=1 / n).centers(), -1)
-    k, kept = torch.ones(n, n, n, dtype=torch.float64), list[torch.Tensor]()
-    while len(kept) < 20:
-        c = radius + (1 - 2 * radius) * torch.rand(3, generator=generator, dtype=torch.float64)
-        if all(float((c - other).norm()) > 2 * radius for other in kept):
-            kept.append(c)
-            k[(centers - c).norm(dim=-1) < radius] = contrast
-    return k
+    return poisson(pool(n), source=source)
 
 
 def preconditioners(p: Problem, matrix: Any) -> dict[str, Callable[[], Any]]:

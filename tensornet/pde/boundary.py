@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
 
 from tensornet import _check
 from tensornet.pde.grid import Field, Grid
@@ -105,12 +106,50 @@ def sides(grid: Grid, boundary: Boundary, where: str) -> tuple[tuple[Side, Side]
         ValueError: If a word is unknown, axes are missing, one side only is periodic, or a
             periodic axis has fewer than three cells.
     """
-    if not isinstance(boundary, str | Side | Sequence):
+    found = read_pairs(grid, boundary, where, Side, lambda word, _: side(word, where, "boundary"))
+    for axis, (low, _) in enumerate(found):
+        if low.kind == "periodic" and grid.shape[axis] < 3:
+            raise ValueError(
+                f"`{where}(grid=...)` must have at least 3 cells along a periodic axis, or the "
+                f"stencil meets itself. Got {grid.shape[axis]} along axis {axis}."
+            )
+    return found
+
+
+class _Kind(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+
+S = TypeVar("S", bound=_Kind)
+
+
+def read_pairs(
+    grid: Grid, boundary: object, where: str, sort: type[S], read: Callable[[object, int], S]
+) -> tuple[tuple[S, S], ...]:
+    """Read a pair of sides per axis, of whatever sort.
+
+    Args:
+        grid: The grid.
+        boundary: A word or a side; or a sequence with, per axis, one of these or a pair of them.
+        where: Name of the public call, for messages.
+        sort: Class of a side.
+        read: Makes a side of a word or a side, and the number of the axis.
+
+    Returns:
+        Per axis the lower and the upper side.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If axes are missing, or one side only is periodic.
+    """
+    one, said = (str, sort), boundary
+    if not isinstance(said, (*one, Sequence)):
         raise TypeError(
             f"`{where}(boundary=...)` must be a word, a side, or a sequence with one entry per "
             f"axis. Got {type(boundary).__name__}."
         )
-    per_axis = [boundary] * grid.dim if isinstance(boundary, str | Side) else list(boundary)
+    per_axis = [said] * grid.dim if isinstance(said, one) else list(cast(Sequence[Any], said))
     if len(per_axis) != grid.dim:
         raise ValueError(
             f"`{where}(boundary=...)` must be one word, or one entry per axis ({grid.dim}). "
@@ -118,28 +157,23 @@ def sides(grid: Grid, boundary: Boundary, where: str) -> tuple[tuple[Side, Side]
         )
     found = []
     for axis, entry in enumerate(per_axis):
-        pair = (entry, entry) if isinstance(entry, str | Side) else entry
+        pair = (entry, entry) if isinstance(entry, one) else entry
         if not isinstance(pair, Sequence) or len(pair) != 2:
             raise ValueError(
                 f"`{where}(boundary=...)` must hold one word or a pair per axis. Got {entry!r} "
                 f"along axis {axis}."
             )
-        low, high = (side(word, where, "boundary") for word in pair)
+        low, high = (read(word, axis) for word in pair)
         if (low.kind == "periodic") != (high.kind == "periodic"):
             raise ValueError(
                 f"`{where}(boundary=...)` must be periodic at both ends of an axis. Got "
                 f"{low.kind!r} and {high.kind!r} along axis {axis}."
             )
-        if low.kind == "periodic" and grid.shape[axis] < 3:
-            raise ValueError(
-                f"`{where}(grid=...)` must have at least 3 cells along a periodic axis, or the "
-                f"stencil meets itself. Got {grid.shape[axis]} along axis {axis}."
-            )
         found.append((low, high))
     return tuple(found)
 
 
-def side(word: Word, where: str, name: str) -> Side:
+def side(word: object, where: str, name: str) -> Side:
     """Read one side.
 
     Args:

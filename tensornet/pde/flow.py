@@ -12,9 +12,8 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.linalg import Solution
-from tensornet.pde.flow_boundary import FlowSide, positive_number
+from tensornet.pde.flow_case import FlowCase, positive_number
 from tensornet.pde.flow_solve import coloured, finite, mixed, pseudo_time, refuse_long_steps, told
-from tensornet.pde.grid import Grid
 
 
 class Flow(ABC):
@@ -25,6 +24,7 @@ class Flow(ABC):
     Any batch may stand in front of states.
 
     Attributes:
+        case: All of the following but the last, in one.
         grid: The grid.
         dt: Time step.
         viscosity: Kinematic viscosity.
@@ -36,19 +36,11 @@ class Flow(ABC):
     state_shape: tuple[int, ...]
     _reach = 1  # of the stencil of the residual, along an axis
 
-    def __init__(
-        self,
-        grid: Grid,
-        dt: float,
-        viscosity: float,
-        sides: tuple[tuple[FlowSide, FlowSide], ...],
-        theta: float,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.grid, self.dt, self.viscosity = grid, dt, viscosity
-        self.sides, self.theta = sides, theta
-        self.dtype, self.device = dtype, device
+    def __init__(self, case: FlowCase) -> None:
+        self.case = case
+        self.grid, self.dt, self.viscosity = case.grid, case.dt, case.viscosity
+        self.sides, self.theta = case.sides, case.theta
+        self.dtype, self.device = case.dtype, case.device
         self._pinned: list[int] = []  # numbers of a state that may be anything, one per part
 
     @abstractmethod

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensornet import _check
+from tensornet.pde.boundary import read_pairs
 from tensornet.pde.grid import Field, Grid
 
 KINDS = ("wall", "slip", "outflow", "periodic")
@@ -81,32 +81,10 @@ def flow_sides(
         ValueError: If a word is unknown, entries are missing, a velocity has another number of
             components or crosses a wall, or one end of an axis only is periodic.
     """
-    if not isinstance(boundary, str | FlowSide | Sequence):
-        raise TypeError(
-            f"`{where}(boundary=...)` must be a word, a side, or a sequence with one entry per "
-            f"axis. Got {type(boundary).__name__}."
-        )
-    whole = isinstance(boundary, str | FlowSide)
-    entries = [boundary] * grid.dim if whole else list(boundary)  # type: ignore[arg-type]
-    if len(entries) != grid.dim:
-        raise ValueError(
-            f"`{where}(boundary=...)` must be one word, or one entry per axis ({grid.dim}). "
-            f"Got {len(entries)}."
-        )
-    found = []
-    for axis, entry in enumerate(entries):
-        pair = (entry, entry) if isinstance(entry, str | FlowSide) else entry
-        if not isinstance(pair, Sequence) or len(pair) != 2:
-            raise ValueError(
-                f"`{where}(boundary=...)` must hold one word or a pair per axis. Got {entry!r} "
-                f"along axis {axis}."
-            )
-        low, high = (_side(word, grid.dim, axis, where) for word in pair)
-        if (low.kind == "periodic") != (high.kind == "periodic"):
-            raise ValueError(
-                f"`{where}(boundary=...)` must be periodic at both ends of an axis. Got "
-                f"{low.kind!r} and {high.kind!r} along axis {axis}."
-            )
+    found = read_pairs(
+        grid, boundary, where, FlowSide, lambda word, axis: _side(word, grid.dim, axis, where)
+    )
+    for axis, (low, _) in enumerate(found):
         if low.kind == "outflow":
             raise ValueError(
                 f"`{where}(boundary=...)` must have outflow at upper sides only. Got it at the "
@@ -117,8 +95,7 @@ def flow_sides(
                 f"`{where}(grid=...)` must have at least 4 cells along every axis, or the stencil "
                 f"meets itself. Got {grid.shape[axis]} along axis {axis}."
             )
-        found.append((low, high))
-    return tuple(found)
+    return found
 
 
 def _side(word: object, dim: int, axis: int, where: str) -> FlowSide:
@@ -144,44 +121,3 @@ def _side(word: object, dim: int, axis: int, where: str) -> FlowSide:
                 "`inflow(...)` for a side that lets the flow through.)"
             )
     return word
-
-
-def viscosity_of(where: str, viscosity: float | None, reynolds: float | None) -> float:
-    """Read the viscosity, of which exactly one of two names is given.
-
-    Args:
-        where: Name of the public call, for messages.
-        viscosity: Kinematic viscosity.
-        reynolds: Its inverse, for speed and length one.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If both or none are given, or the value is not positive and finite.
-    """
-    if (viscosity is None) == (reynolds is None):
-        raise ValueError(
-            f"`{where}(...)` must be given either the viscosity or the Reynolds number. "
-            f"Got {'none of them' if viscosity is None else 'both'}."
-        )
-    name, value = ("viscosity", viscosity) if reynolds is None else ("reynolds", reynolds)
-    positive_number(where, name, value)
-    assert value is not None
-    return float(value) if reynolds is None else 1 / float(value)
-
-
-def positive_number(where: str, name: str, value: object) -> None:
-    """Check that an argument is a positive, finite number.
-
-    Args:
-        where: Name of the public call, for messages.
-        name: Name of the argument, for messages.
-        value: The argument.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is not positive and finite.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{where}({name}=...)` must be a number. Got {value!r}.")
-    if not 0 < value < math.inf:
-        raise ValueError(f"`{where}({name}=...)` must be positive and finite. Got {value}.")

@@ -11,8 +11,8 @@ from torch import Tensor
 from tensornet.pde.boundary import Side, dirichlet, neumann
 from tensornet.pde.domain import Domain
 from tensornet.pde.flow import Flow
-from tensornet.pde.flow_boundary import FlowSide
-from tensornet.pde.grid import Field, Grid
+from tensornet.pde.flow_case import FlowCase
+from tensornet.pde.grid import Field
 
 _FIXED = {"wall", "slip", "inflow"}  # what holds the velocity across
 
@@ -35,22 +35,17 @@ class StaggeredFlow(Flow):
 
     def __init__(
         self,
-        grid: Grid,
-        dt: float,
-        viscosity: float,
-        sides: tuple[tuple[FlowSide, FlowSide], ...],
-        theta: float,
-        dtype: torch.dtype,
-        device: torch.device,
+        case: FlowCase,
         *,
         mask: Tensor | None = None,
         force: Sequence[Field] | None = None,
         where: str = "navier_stokes_2d",
     ) -> None:
-        super().__init__(grid, dt, viscosity, sides, theta, dtype, device)
+        super().__init__(case)
+        grid, dtype, device = case.grid, case.dtype, case.device
         self.state_shape = (grid.dim + 1, *grid.shape)
         self._where = where
-        self._kinds = [(low.kind, high.kind) for low, high in sides]
+        self._kinds = [(low.kind, high.kind) for low, high in case.sides]
         self._domain = Domain(
             grid, mask=None if mask is None else mask.to(device), device=device,
             boundary=[(_pressure_side(low), _pressure_side(high)) for low, high in self._kinds],

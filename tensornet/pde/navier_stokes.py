@@ -9,13 +9,8 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.pde.flow_boundary import (
-    FlowBoundary,
-    FlowSide,
-    flow_sides,
-    positive_number,
-    viscosity_of,
-)
+from tensornet.pde.flow_boundary import FlowBoundary
+from tensornet.pde.flow_case import read_case
 from tensornet.pde.grid import Field, Grid
 from tensornet.pde.navier_stokes_velocity import VelocityFlow
 from tensornet.pde.navier_stokes_vorticity import VorticityFlow
@@ -120,22 +115,22 @@ def navier_stokes_2d(
     """
     where = "navier_stokes_2d"
     _check.one_of(where, ("vorticity", "velocity"), formulation=formulation)
-    parts = _read(where, 2, grid, dt, viscosity, reynolds, boundary, theta, dtype, device)
+    case = read_case(where, 2, grid, dt, viscosity, reynolds, boundary, theta, dtype, device)
     if formulation == "velocity":
-        return VelocityFlow(*parts, mask=_mask(where, mask), force=force, where=where)
+        return VelocityFlow(case, mask=_mask(where, mask), force=force, where=where)
     for name, value in (("mask", mask), ("force", force)):
         if value is not None:
             raise ValueError(
                 f"`{where}({name}=...)` must not be given for the stream function. (Pass "
                 "formulation='velocity'.)"
             )
-    kinds = {side.kind for pair in parts[3] for side in pair}
+    kinds = {side.kind for pair in case.sides for side in pair}
     if kinds not in ({"wall"}, {"periodic"}):
         raise ValueError(
             f"`{where}(boundary=...)` must be walls all around, or periodic all around, for the "
             f"stream function. Got {', '.join(sorted(kinds))}. (Pass formulation='velocity'.)"
         )
-    return VorticityFlow(*parts)
+    return VorticityFlow(case)
 
 
 def navier_stokes_3d(
@@ -182,32 +177,8 @@ def navier_stokes_3d(
         (4, 8, 8, 8)
     """
     where = "navier_stokes_3d"
-    parts = _read(where, 3, grid, dt, viscosity, reynolds, boundary, theta, dtype, device)
-    return VelocityFlow(*parts, mask=_mask(where, mask), force=force, where=where)
-
-
-_Parts = tuple[
-    Grid, float, float, tuple[tuple[FlowSide, FlowSide], ...], float, torch.dtype, torch.device
-]
-
-
-def _read(
-    where: str, dim: int, grid: Grid, dt: float, viscosity: float | None, reynolds: float | None,
-    boundary: FlowBoundary, theta: float, dtype: torch.dtype, device: torch.device | str,
-) -> _Parts:  # fmt: skip
-    if not isinstance(grid, Grid):
-        raise TypeError(f"`{where}(grid=...)` must be a `Grid`. Got {type(grid).__name__}.")
-    if grid.dim != dim:
-        raise ValueError(f"`{where}(grid=...)` must have {dim} axes. Got {grid.dim}.")
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"`{where}(dtype=...)` must be float32 or float64. Got {dtype}.")
-    positive_number(where, "dt", dt)
-    positive_number(where, "theta", theta)
-    if theta > 1:
-        raise ValueError(f"`{where}(theta=...)` must be above 0 and at most 1. Got {theta}.")
-    nu = viscosity_of(where, viscosity, reynolds)
-    sides = flow_sides(grid, boundary, where)
-    return grid, float(dt), nu, sides, float(theta), dtype, torch.device(device)
+    case = read_case(where, 3, grid, dt, viscosity, reynolds, boundary, theta, dtype, device)
+    return VelocityFlow(case, mask=_mask(where, mask), force=force, where=where)
 
 
 def _mask(where: str, mask: Tensor | None) -> Tensor | None:

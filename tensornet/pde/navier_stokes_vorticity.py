@@ -11,13 +11,12 @@ from torch.nn.functional import pad
 
 from tensornet.kernels._bridge import arrays, spread
 from tensornet.pde.flow import Flow
-from tensornet.pde.flow_boundary import FlowSide
+from tensornet.pde.flow_case import FlowCase
 from tensornet.pde.flow_plate import PeriodicPlate, Plate, WalledPlate
 from tensornet.pde.flow_solve import DEPTH, WORSE
 from tensornet.pde.flow_states import random_field, window
 from tensornet.pde.flow_stream import stream_step
 from tensornet.pde.flow_sweeps import stream_residual
-from tensornet.pde.grid import Grid
 from tensornet.pde.navier_stokes_velocity import VelocityFlow
 
 _LARGEST = 300  # places along an axis, beyond which eigenvectors are not the fastest
@@ -36,25 +35,19 @@ class VorticityFlow(Flow):
 
     _reach = 2
 
-    def __init__(
-        self,
-        grid: Grid,
-        dt: float,
-        viscosity: float,
-        sides: tuple[tuple[FlowSide, FlowSide], ...],
-        theta: float,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        super().__init__(grid, dt, viscosity, sides, theta, dtype, device)
-        self.periodic = sides[0][0].kind == "periodic"
+    def __init__(self, case: FlowCase) -> None:
+        super().__init__(case)
+        grid = case.grid
+        self.periodic = case.sides[0][0].kind == "periodic"
         self.state_shape = grid.shape if self.periodic else tuple(n - 1 for n in grid.shape)
         self._pinned = [0] if self.periodic else []  # the stream function of a ring is relative
         self._wall_velocity = torch.zeros(0) if self.periodic else self._slid()
         self._drive = None if self.periodic else self._driven()
         kind: type[Plate] = PeriodicPlate if self.periodic else WalledPlate
-        place = (dtype, device)
-        self._plate = kind(self.state_shape, grid.spacing, 1 / dt, theta * viscosity, *place)
+        place = (case.dtype, case.device)
+        self._plate = kind(
+            self.state_shape, grid.spacing, 1 / case.dt, case.theta * case.viscosity, *place
+        )
         (V, W), *rest = self._plate.eigen()
         self._eigen = (V, V.mT.contiguous(), W, W.mT.contiguous(), *rest)
         self._poisson = kind(self.state_shape, grid.spacing, 1.0, 0.0, *place)
@@ -217,9 +210,7 @@ class VorticityFlow(Flow):
             both = torch.stack([u.roll(-1, -2), v.roll(-1, -1)], 1)
         else:
             both = torch.stack([u[:, 1:], v[:, :, 1:]], 1)
-        faces = VelocityFlow(
-            self.grid, self.dt, self.viscosity, self.sides, self.theta, self.dtype, self.device
-        )
+        faces = VelocityFlow(self.case)
         return faces.balanced(both).reshape(*state.shape[:-2], *self.grid.shape)
 
     def face_velocity(self, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,63 +16,28 @@ from tensornet.models import DirectionNet, ModelFileError, direction
 from tensornet.models.direction import stencil_kind
 from tensornet.models.direction_linear import Direction
 from tensornet.pde import (
-    Domain,
     Grid,
     Problem,
     advection_diffusion,
-    dirichlet,
     multigrid,
     poisson,
     theta_step,
 )
-
-OPEN_TOP: Any = ("neumann", "neumann", ("neumann", "dirichlet"))
-
-
-def noise(*shape: int, seed: int = 7) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def sphere(n: int, boundary: Any = OPEN_TOP, **options: Any) -> Problem:
-    grid = Grid((n, n, n), spacing=1 / n)
-    x, y, z = grid.centers()
-    mask = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.5) ** 2 > 0.15**2
-    return poisson(grid, mask=mask, boundary=boundary, source=noise(n, n, n), **options)
-
-
-def pool(n: int) -> Problem:
-    grid = Grid((n, n, n), spacing=1 / n)
-    x, y, z = grid.centers()
-    water = z < 0.55 + 0.08 * torch.sin(6 * x) * torch.cos(5 * y)
-    solid = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.25) ** 2 < 0.15**2
-    domain = Domain(grid, mask=water & ~solid, air=~water & ~solid, boundary="neumann")
-    return poisson(domain, source=noise(n, n, n))
+from tensornet.testing.pressure import (
+    OPEN_TOP,
+    pool_problem,
+    small_problem,
+    sphere_problem,
+    white_noise,
+)
 
 
 def small(case: str) -> Problem:
     """One of many shapes and boundaries, small enough for dense matrices."""
-    if case == "line":
-        return poisson(Grid(200, spacing=0.1), source=1.0)
-    if case == "odd rings":
-        return poisson(Grid((13, 20), spacing=0.1), boundary="periodic", project=True)
-    if case == "even rings":
-        return poisson(Grid((12, 20), spacing=0.1), boundary="periodic", project=True)
-    if case == "ring and walls":
-        sides = ("neumann", "dirichlet", "periodic")
-        return poisson(Grid((7, 9, 12), spacing=0.1), boundary=sides)
-    if case == "flat cells":
-        return poisson(Grid((9, 6, 7), spacing=(0.1, 0.5, 0.12)), boundary=dirichlet(at="center"))
-    if case == "two parts":
-        mask = torch.ones(16, 12, dtype=torch.bool)
-        mask[8] = False
-        return poisson(Grid((16, 12), spacing=1.0), mask=mask, boundary="neumann", project=True)
     if case == "heat step":
-        step = theta_step(sphere(8), 0.01).implicit
-        return Problem(step, noise(step.shape[0]))
-    if case == "coefficient":
-        k = 1 + 5 * torch.rand(15, 14, generator=torch.Generator().manual_seed(2)).double()
-        return poisson(Grid((15, 14), spacing=0.1), coefficient=k)
-    return pool(10) if case == "pool" else sphere(8)
+        step = theta_step(sphere_problem(8), 0.01).implicit
+        return Problem(step, white_noise(step.shape[0]))
+    return small_problem(case)
 
 
 CASES = [
@@ -106,7 +71,7 @@ def test_symmetric_positive_definite_with_any_weights(case: str, steps: int) -> 
     matrix = M.to_dense()
     assert_close(matrix, matrix.mT, rtol=0, atol=1e-12 * float(matrix.abs().max()))
     assert float(torch.linalg.eigvalsh(matrix)[0]) > 0
-    x, y = noise(2, len(problem.rhs))
+    x, y = white_noise(2, len(problem.rhs))
     assert_close(M(x) @ y, x @ M(y), rtol=1e-10, atol=0)
     assert float(x @ M(x)) > 0
 
@@ -114,7 +79,7 @@ def test_symmetric_positive_definite_with_any_weights(case: str, steps: int) -> 
 @pytest.mark.parametrize("case", CASES)
 def test_loops_agree_with_torch(case: str) -> None:
     problem = small(case)
-    A, x = problem.operator, noise(2, len(problem.rhs))
+    A, x = problem.operator, white_noise(2, len(problem.rhs))
     net = wild(A.domain.grid.dim, steps=2, amount=0.1)
     double = wild(A.domain.grid.dim, steps=2, amount=0.1).double()
     want = double.propose(A, x, double.grids_of(A)).detach()
@@ -129,7 +94,7 @@ def test_loops_agree_with_torch(case: str) -> None:
 def test_derivatives() -> None:
     problem = small("sphere")
     A, x = problem.operator, problem.rhs.clone().requires_grad_()
-    M, g = bound(wild(3), problem), noise(len(problem.rhs), seed=1)
+    M, g = bound(wild(3), problem), white_noise(len(problem.rhs), seed=1)
     assert_close(torch.autograd.grad(M(x) @ g, x)[0], M(g), rtol=0, atol=0)
     net = wild(3, amount=0.05).double()
     grids, row = net.grids_of(A), problem.rhs[None]
@@ -156,12 +121,12 @@ def test_untrained_iterations_do_not_grow(case: str) -> None:
     counts = []
     for n in (8, 16, 32):
         if case == "pool":
-            p = pool(n)
+            p = pool_problem(n)
         elif case == "sphere":
-            p = sphere(n)
+            p = sphere_problem(n)
         else:
             boundary = "neumann" if case == "closed" else "periodic"
-            p = sphere(n, boundary, project=True)
+            p = sphere_problem(n, boundary, project=True)
         M = DirectionNet().bind(p.operator)
         found = deep_conjugate_direction(p.operator, p.rhs, M)
         assert found.converged
@@ -171,7 +136,7 @@ def test_untrained_iterations_do_not_grow(case: str) -> None:
 
 
 def test_same_solution_as_multigrid() -> None:
-    p = sphere(16)
+    p = sphere_problem(16)
     M = DirectionNet().bind(p.operator)
     assert isinstance(M, Direction)
     found = pcg(p.operator, p.rhs, M=M, rtol=1e-10)
@@ -185,8 +150,8 @@ def test_same_solution_as_multigrid() -> None:
 
 
 def test_batches() -> None:
-    p = sphere(8)
-    M, rows = bound(wild(3), p), noise(3, len(p.rhs))
+    p = sphere_problem(8)
+    M, rows = bound(wild(3), p), white_noise(3, len(p.rhs))
     assert_close(M(rows), torch.stack([M(row) for row in rows]), rtol=0, atol=0)
     assert M(rows[:0]).shape == (0, len(rows[0]))
 
@@ -206,7 +171,7 @@ def test_any_magnitude(case: str) -> None:
 def test_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     from tensornet.models import direction_sweeps
 
-    p = sphere(16)
+    p = sphere_problem(16)
     M = bound(wild(3), p)
     want = M(p.rhs)
     monkeypatch.setattr(direction_sweeps, "_GRAIN", 300)
@@ -220,11 +185,11 @@ def test_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_network_of_the_paper(dim: int) -> None:
-    p = poisson(Grid((9,) * dim, spacing=0.1), source=noise(*(9,) * dim))
+    p = poisson(Grid((9,) * dim, spacing=0.1), source=white_noise(*(9,) * dim))
     net = DirectionNet(dim=dim, mode="relu", channels=4)
     M = net.bind(p.operator)
     assert not torch.equal(M(2 * p.rhs.float()), 2 * M(p.rhs.float()))
-    shift = torch.nn.functional.normalize(noise(2, len(p.rhs))).float()
+    shift = torch.nn.functional.normalize(white_noise(2, len(p.rhs))).float()
     assert_close(M(shift)[1], M(shift[1]), rtol=1e-4, atol=1e-6)
     exact = torch.linalg.solve(p.operator.to_dense(), p.rhs)
     energies = []
@@ -245,7 +210,7 @@ def test_sizes_of_the_paper() -> None:
 
 @pytest.mark.parametrize("mode", ["linear", "relu"])
 def test_files(mode: str, tmp_path: Path) -> None:
-    net, p = DirectionNet(mode=mode, channels=2), sphere(8)
+    net, p = DirectionNet(mode=mode, channels=2), sphere_problem(8)
     net.note_training([p.operator])
     net.provenance = {"seed": 3}
     net.save(tmp_path / "net.safetensors")
@@ -264,7 +229,7 @@ def test_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = DirectionNet()
     net.save(path)
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ModelFileError, match="must be a whole .* file"):
+    with pytest.raises(ModelFileError, match="must be a whole DirectionNet file"):
         DirectionNet.load(path)
     save_file({"w": torch.ones(2)}, path)
     with pytest.raises(ModelFileError, match="of another program"):
@@ -282,7 +247,7 @@ def test_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kinds() -> None:
-    kind = stencil_kind(pool(8).operator)
+    kind = stencil_kind(pool_problem(8).operator)
     assert kind["boundaries"] == ["dirichlet at centres", "neumann"]
     assert kind["coefficient"] == ["constant"]
     assert kind["reaction"] == [False]
@@ -293,8 +258,8 @@ def test_kinds() -> None:
 
 def test_refusals() -> None:
     net = DirectionNet()
-    net.note_training([sphere(8).operator])
-    net.bind(sphere(10).operator)
+    net.note_training([sphere_problem(8).operator])
+    net.bind(sphere_problem(10).operator)
     for case, said in (("pool", "dirichlet at centres"), ("heat step", "reaction")):
         with pytest.raises(ValueError, match=f"trained on: .*{said}"):
             net.bind(small(case).operator)
@@ -307,7 +272,7 @@ def test_refusals() -> None:
 
 
 def test_refusals_of_what_is_no_operator_for_it() -> None:
-    net, A = DirectionNet(), sphere(8).operator
+    net, A = DirectionNet(), sphere_problem(8).operator
     with pytest.raises(TypeError, match="operator of `pde`"):
         net.bind(A.to_scipy_sparse())
     with pytest.raises(ValueError, match="3 axes"):

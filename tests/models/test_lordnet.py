@@ -177,7 +177,7 @@ def test_files(tmp_path: Path) -> None:
     assert again.provenance == {"steps": 7}
     assert again.family.config() == drawn.config()
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ModelFileError, match="must be a whole .* file"):
+    with pytest.raises(ModelFileError, match="must be a whole LordNet file"):
         load_lordnet(path)
     with pytest.raises(FileNotFoundError):
         load_lordnet(tmp_path / "other")

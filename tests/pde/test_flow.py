@@ -1,6 +1,7 @@
 """What every flow must do: steps, batches, derivatives, refusals."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,9 +135,7 @@ def test_precondition_is_near_the_inverse(case: str) -> None:
 def test_explicit_steps_agree(case: str) -> None:
     """A short time by many explicit steps, and by the midpoint rule."""
     base = small(case)
-    short = type(base)(
-        base.grid, 0.002, base.viscosity, base.sides, 0.5, torch.float64, torch.device("cpu")
-    )
+    short = type(base)(replace(base.case, dt=0.002, theta=0.5))
     first = short.step(short.initial("turbulence", seed=2, speed=0.5)).value
     parts = slice(0, 2) if isinstance(short, VelocityFlow) else slice(None)
     implicit = short.rollout(first, 5, rtol=1e-10)[-1][parts]

@@ -16,86 +16,41 @@ from tensornet.pde import (
     Grid,
     Problem,
     advection_diffusion,
-    dirichlet,
     multigrid,
     poisson,
     theta_step,
 )
 from tensornet.pde.stiff_parts import stiff_parts
-
-OPEN_TOP: Any = ("neumann", "neumann", ("neumann", "dirichlet"))
-
-
-def noise(*shape: int, seed: int = 7) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def sphere(n: int, boundary: Any = OPEN_TOP, **options: Any) -> Problem:
-    grid = Grid((n, n, n), spacing=1 / n)
-    x, y, z = grid.centers()
-    mask = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.5) ** 2 > 0.15**2
-    return poisson(grid, mask=mask, boundary=boundary, source=noise(n, n, n), **options)
+from tensornet.testing.pressure import (
+    OPEN_TOP,
+    inclusions,
+    pool_problem,
+    small_problem,
+    sphere_problem,
+    white_noise,
+)
 
 
-def pool(n: int) -> Problem:
-    grid = Grid((n, n, n), spacing=1 / n)
-    x, y, z = grid.centers()
-    water = z < 0.55 + 0.08 * torch.sin(6 * x) * torch.cos(5 * y)
-    solid = (x - 0.5) ** 2 + (y - 0.5) ** 2 + (z - 0.25) ** 2 < 0.15**2
-    domain = Domain(grid, mask=water & ~solid, air=~water & ~solid, boundary="neumann")
-    return poisson(domain, source=noise(n, n, n))
-
-
-def balls(n: int, contrast: float) -> Tensor:
-    """A coefficient of twenty balls, 14 % of the volume, that do not touch."""
-    generator = torch.Generator().manual_seed(5)
-    radius = (0.14 / 20 * 3 / (4 * torch.pi)) ** (1 / 3)
-    kept = list[Tensor]()
-    centers = torch.stack(Grid((n, n, n), spacing=1 / n).centers(), -1)
-    k = torch.ones(n, n, n, dtype=torch.float64)
-    while len(kept) < 20:
-        c = radius + (1 - 2 * radius) * torch.rand(3, generator=generator, dtype=torch.float64)
-        if all(float((c - other).norm()) > 2 * radius for other in kept):
-            kept.append(c)
-            k[(centers - c).norm(dim=-1) < radius] = contrast
-    return k
-
-
-def inclusions(n: int, contrast: float) -> Problem:
-    k = balls(n, contrast)
-    return poisson(Grid(k.shape, spacing=1 / n), coefficient=k, source=noise(*k.shape))
+def stiff(n: int, contrast: float) -> Problem:
+    k = inclusions(n, contrast)
+    return poisson(Grid(k.shape, spacing=1 / n), coefficient=k, source=white_noise(*k.shape))
 
 
 def small(case: str) -> Problem:
     """One of many shapes and boundaries, small enough for dense matrices."""
-    if case == "line":
-        return poisson(Grid(200, spacing=0.1), source=1.0)
-    if case == "odd rings":
-        return poisson(Grid((13, 17), spacing=0.1), boundary="periodic", project=True)
-    if case == "even rings":
-        return poisson(Grid((12, 20), spacing=0.1), boundary="periodic", project=True)
-    if case == "flat cells":
-        return poisson(Grid((9, 6, 7), spacing=(0.1, 0.5, 0.12)), boundary=dirichlet(at="center"))
-    if case == "two parts":
-        mask = torch.ones(16, 12, dtype=torch.bool)
-        mask[8] = False
-        return poisson(Grid((16, 12), spacing=1.0), mask=mask, boundary="neumann", project=True)
-    if case == "coefficient":
-        k = 1 + 5 * torch.rand(15, 14, generator=torch.Generator().manual_seed(2)).double()
-        return poisson(Grid((15, 14), spacing=0.1), coefficient=k)
     if case == "stiff, rings":
         k = 1e4 ** (torch.rand(13, 14, generator=torch.Generator().manual_seed(2)) > 0.6).double()
         k[3:6] = 1e4  # all around one ring
         boundary: Any = ("neumann", "periodic")
         return poisson(Grid((13, 14), spacing=0.1), coefficient=k, boundary=boundary, project=True)
     if case == "stiff":
-        return inclusions(9, 1e4)
+        return stiff(9, 1e4)
     if case == "soft, flat":
-        k, mask = balls(10, 1e-4), noise(10, 10, 10) < 1.0
+        k, mask = inclusions(10, 1e-4), white_noise(10, 10, 10) < 1.0
         grid = Grid((10, 10, 10), spacing=(0.1, 0.1, 0.4))
         domain = Domain(grid, mask=mask, boundary=OPEN_TOP, drop_isolated=True)
         return poisson(domain, coefficient=k, project=True)
-    return sphere(8)
+    return small_problem(case)
 
 
 CASES = (
@@ -129,7 +84,7 @@ def test_close_to_the_inverse(case: str) -> None:
 
 def test_small_grids_are_solved() -> None:
     A = poisson(Grid((5, 4, 6), spacing=0.2), boundary=OPEN_TOP).operator
-    assert_close(multigrid(A)(A(noise(3, 120))), noise(3, 120), rtol=1e-10, atol=1e-10)
+    assert_close(multigrid(A)(A(white_noise(3, 120))), white_noise(3, 120), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("case", ["sphere", "pool", "closed", "rings"])
@@ -137,12 +92,12 @@ def test_iterations_do_not_grow(case: str) -> None:
     counts = []
     for n in (8, 16, 32):
         if case == "pool":
-            p = pool(n)
+            p = pool_problem(n)
         elif case == "sphere":
-            p = sphere(n)
+            p = sphere_problem(n)
         else:
             boundary = "neumann" if case == "closed" else "periodic"
-            p = sphere(n, boundary, project=True)
+            p = sphere_problem(n, boundary, project=True)
         found = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-6)
         assert found.converged
         counts.append(found.n_iterations)
@@ -154,7 +109,7 @@ def test_iterations_do_not_grow(case: str) -> None:
 def test_iterations_hardly_grow_with_the_contrast(contrast: float) -> None:
     most = {1e-4: 8, 1.0: 7, 10.0: 9, 100.0: 15, 1e4: 23, 1e6: 26}[contrast]
     for n in (16, 32):
-        p = inclusions(n, contrast)
+        p = stiff(n, contrast)
         found = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-6)
         assert found.converged
         assert found.n_iterations <= most
@@ -166,8 +121,8 @@ def test_stiff_parts_are_told_apart() -> None:
     p = small("stiff, rings")
     parts = stiff_parts(p.operator)
     assert parts is not None
-    assert stiff_parts(sphere(8).operator) is None
-    assert stiff_parts(inclusions(8, 5.0).operator) is None
+    assert stiff_parts(sphere_problem(8).operator) is None
+    assert stiff_parts(stiff(8, 5.0).operator) is None
     Z = torch.zeros(p.operator.shape[0], parts.count, dtype=torch.float64)
     Z[parts.place, parts.label] = 1
     k = p.operator.coefficient
@@ -180,7 +135,7 @@ def test_stiff_parts_are_told_apart() -> None:
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["tensornet.pde.multigrid"], "_GRAIN", 64)
-    for p in (sphere(16), inclusions(16, 100.0)):
+    for p in (sphere_problem(16), stiff(16, 100.0)):
         M, b = multigrid(p.operator), torch.stack([p.rhs, 2 * p.rhs])
         alone, threads = M(b), torch.get_num_threads()
         torch.set_num_threads(2)
@@ -191,12 +146,12 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plain_gradients_need_more() -> None:
-    p = sphere(16)
+    p = sphere_problem(16)
     assert pcg(p.operator, p.rhs, M=lambda r: r, rtol=1e-6).n_iterations > 60
 
 
 def test_heat_step() -> None:
-    p = sphere(16)
+    p = sphere_problem(16)
     implicit = theta_step(p, 1e-3).implicit
     M = multigrid(implicit)
     found = pcg(implicit, p.rhs, M=M, rtol=1e-8)
@@ -205,7 +160,7 @@ def test_heat_step() -> None:
 
 
 def test_small_reactions_are_kept() -> None:
-    p = sphere(16, "neumann", project=True)
+    p = sphere_problem(16, "neumann", project=True)
     for dtype in (torch.float32, torch.float64):
         A = p.operator.shifted(1e-4).to(dtype)
         b = torch.ones(A.shape[0], dtype=dtype)
@@ -214,16 +169,16 @@ def test_small_reactions_are_kept() -> None:
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 10.0), (7.0, 1.0)])
 def test_grids_of_flat_cells_and_odd_sizes(spacing: tuple[float, float]) -> None:
-    p = poisson(Grid((65, 51), spacing=spacing), source=noise(65, 51))
+    p = poisson(Grid((65, 51), spacing=spacing), source=white_noise(65, 51))
     found = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-6)
     assert found.converged
     assert found.n_iterations <= 9
 
 
 def test_scipy_and_batches() -> None:
-    p = sphere(16)
+    p = sphere_problem(16)
     M = multigrid(p.operator)
-    rows = noise(3, p.operator.shape[0])
+    rows = white_noise(3, p.operator.shape[0])
     assert_close(M(rows), torch.stack([M(row) for row in rows]), rtol=0, atol=0)
     assert_close(M(rows[None]), M(rows)[None], rtol=0, atol=0)
     assert M(rows[:0]).shape == (0, len(rows[0]))
@@ -239,7 +194,7 @@ def test_scipy_and_batches() -> None:
 
 
 def test_single_precision() -> None:
-    p = sphere(16)
+    p = sphere_problem(16)
     double, single = multigrid(p.operator), multigrid(p.operator, precision=torch.float32)
     scale = float(double(p.rhs).abs().max())
     gap = float((double(p.rhs) - single(p.rhs)).abs().max())
@@ -252,15 +207,15 @@ def test_single_precision() -> None:
 
 
 def test_derivative_is_the_map_itself() -> None:
-    p = sphere(8)
+    p = sphere_problem(8)
     M = multigrid(p.operator)
     x = p.rhs.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(M(x) @ noise(len(x)), x)
-    assert_close(gradient, M(noise(len(x))), rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(M(x) @ white_noise(len(x)), x)
+    assert_close(gradient, M(white_noise(len(x))), rtol=0, atol=0)
 
 
 def test_refusals() -> None:
-    A = sphere(8).operator
+    A = sphere_problem(8).operator
     with pytest.raises(TypeError, match="operator of `pde`"):
         multigrid(A.to_scipy_sparse())
     with pytest.raises(TypeError, match="float32 or float64"):
