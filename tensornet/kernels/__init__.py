@@ -10,6 +10,8 @@ from tensornet.kernels._registry import use as use
 from tensornet.kernels.aligned import aligned_product as aligned_product
 from tensornet.kernels.aligned import aligned_slopes as aligned_slopes
 from tensornet.kernels.aligned import core_numbers as core_numbers
+from tensornet.kernels.cells import cell_moments as cell_moments
+from tensornet.kernels.cells import cell_slopes as cell_slopes
 from tensornet.kernels.chain import chain as chain
 from tensornet.kernels.chain import chain_moments as chain_moments
 from tensornet.kernels.chain import chain_step as chain_step
