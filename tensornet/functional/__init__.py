@@ -1,5 +1,10 @@
 """Functions in tensor format: charges, fields and Gaussian processes, without a grid of points."""
 
+from tensornet.functional.ewald import COULOMB as COULOMB
+from tensornet.functional.ewald import ElectrostaticForces as ElectrostaticForces
+from tensornet.functional.ewald import Electrostatics as Electrostatics
+from tensornet.functional.ewald import electrostatic_forces as electrostatic_forces
+from tensornet.functional.ewald import electrostatics as electrostatics
 from tensornet.functional.picking import Picking as Picking
 from tensornet.functional.picking import integral as integral
 from tensornet.functional.picking import pick as pick
