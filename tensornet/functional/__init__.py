@@ -5,6 +5,10 @@ from tensornet.functional.ewald import ElectrostaticForces as ElectrostaticForce
 from tensornet.functional.ewald import Electrostatics as Electrostatics
 from tensornet.functional.ewald import electrostatic_forces as electrostatic_forces
 from tensornet.functional.ewald import electrostatics as electrostatics
+from tensornet.functional.gaussian import StateSpaceGP as StateSpaceGP
+from tensornet.functional.matern import Matern as Matern
 from tensornet.functional.picking import Picking as Picking
 from tensornet.functional.picking import integral as integral
 from tensornet.functional.picking import pick as pick
+from tensornet.functional.state_space import MarkovPosterior as MarkovPosterior
+from tensornet.functional.state_space import smooth as smooth
