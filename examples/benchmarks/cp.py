@@ -29,6 +29,8 @@ from torch import Tensor
 from tensornet.formats import CP, cp
 from tensornet.products.coupling import coupling, even_part
 
+PARTS = ("times", "ranks")
+
 
 def sample(size: int, rank: int, noise: float, cosine: float | None, seed: int) -> Tensor:
     """Make a tensor of `rank` terms with noise; with equal cosines between vectors, if given."""
@@ -132,24 +134,27 @@ def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a few seconds: tells nothing")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--slow", action="store_true", help="with degree three, ten minutes")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     tensorly.set_backend("pytorch")
-    repeats = 1 if arguments.smoke else 5
+    repeats, parts = 1 if arguments.smoke else 5, arguments.parts
     sizes = ((20, 3),) if arguments.smoke else ((100, 10), (200, 20))
     rows = [
         against(f"{n}^3, rank {r}, noise 1e-3", [sample(n, r, 1e-3, None, 0)], r, repeats)
-        for n, r in sizes
+        for n, r in (sizes if "times" in parts else ())
     ]
     size, rank, seeds = (20, 4, 2) if arguments.smoke else (50, 10, 5)
     hard = [sample(size, rank, 1e-4, 0.9, seed) for seed in range(seeds)]
-    rows.append(against(f"{size}^3, rank {rank}, collinear 0.9", hard, rank, repeats))
-    starts = 3 if arguments.smoke else 20
-    ranks = [exact("2x2 matrix multiplication", matrix_multiplication(), 7, starts, 1000)]
-    ranks += couplings(arguments.smoke, arguments.slow)
+    if "times" in parts:
+        rows.append(against(f"{size}^3, rank {rank}, collinear 0.9", hard, rank, repeats))
+    starts, ranks = 3 if arguments.smoke else 20, []
+    if "ranks" in parts:
+        ranks = [exact("2x2 matrix multiplication", matrix_multiplication(), 7, starts, 1000)]
+        ranks += couplings(arguments.smoke, arguments.slow)
     settings = {"dtype": "float64", "repeats": repeats, "clock": "CPU time, one thread"}
     write(
         arguments.out,

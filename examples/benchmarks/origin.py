@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ def origin(packages: Sequence[str] = ("torch", "numpy")) -> dict[str, Any]:
             **{name: version(name) for name in packages},
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", *(Path(word).name for word in sys.argv)]),
+        "command": shlex.join(["python", *(Path(word).name for word in sys.argv)]),
     }
 
 
