@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE))
 from headlines import draw, measured  # noqa: E402
 
 QUICK: dict[str, tuple[str, ...]] = {
-    "cp": ("--parts", "times"),
+    "cp": ("--parts", "100"),
     "tucker": ("--rounds", "3"),
     "tensor_train": ("--rounds", "3"),
     "dmrg": (),

@@ -29,7 +29,7 @@ from torch import Tensor
 from tensornet.formats import CP, cp
 from tensornet.products.coupling import coupling, even_part
 
-PARTS = ("times", "ranks")
+PARTS = ("100", "200", "collinear", "ranks")
 
 
 def sample(size: int, rank: int, noise: float, cosine: float | None, seed: int) -> Tensor:
@@ -143,13 +143,14 @@ def main() -> None:
     tensorly.set_backend("pytorch")
     repeats, parts = 1 if arguments.smoke else 5, arguments.parts
     sizes = ((20, 3),) if arguments.smoke else ((100, 10), (200, 20))
+    sizes = tuple(pair for pair, part in zip(sizes, PARTS, strict=False) if part in parts)
     rows = [
         against(f"{n}^3, rank {r}, noise 1e-3", [sample(n, r, 1e-3, None, 0)], r, repeats)
-        for n, r in (sizes if "times" in parts else ())
+        for n, r in sizes
     ]
     size, rank, seeds = (20, 4, 2) if arguments.smoke else (50, 10, 5)
     hard = [sample(size, rank, 1e-4, 0.9, seed) for seed in range(seeds)]
-    if "times" in parts:
+    if "collinear" in parts:
         rows.append(against(f"{size}^3, rank {rank}, collinear 0.9", hard, rank, repeats))
     starts, ranks = 3 if arguments.smoke else 20, []
     if "ranks" in parts:

@@ -13,8 +13,8 @@ class Decomposition(Generic[Value]):
     Args:
         value: The format.
         relative_error: Norm of the difference over the norm, computed from the data.
-        converged: Whether the tolerance was reached; of `cp`, whether the fit came to an end, at the
-            tolerance or where the error no longer falls. The message says which.
+        converged: Whether the tolerance was reached; of `cp`, whether the fit came to an end, be it
+            at the tolerance or where the error no longer falls. The message says which.
         message: The outcome as a sentence.
         n_iterations: Sweeps or steps done.
         n_evaluations: Entries asked of a function; zero for dense data.

@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from tensornet import _check
+from tensornet._files import write_atomically
 from tensornet._typing import AnyPath
 
 _VERSION = "1"
@@ -219,13 +220,8 @@ class Format(ABC):
             "settings": json.dumps(self.settings()),
             "complex": json.dumps(pairs),
         }
-        temporary = path.with_name(f".{path.name}.part")
-        try:
-            copies = {k: x.clone(memory_format=torch.contiguous_format) for k, x in parts.items()}
-            save_file(copies, temporary, metadata)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        copies = {k: x.clone(memory_format=torch.contiguous_format) for k, x in parts.items()}
+        write_atomically(path, to_bytes(copies, metadata))
 
 
 def load(path: AnyPath) -> Format:

@@ -1,7 +1,6 @@
 """Complete potentials: the base that derives forces and stress, the architectures, their files."""
 
 from tensornet.models.container import ModelFileError as ModelFileError
-from tensornet.models.container import write_atomically as write_atomically
 from tensornet.models.direction import DirectionNet as DirectionNet
 from tensornet.models.files import MEMBER as MEMBER
 from tensornet.models.files import load as load

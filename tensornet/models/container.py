@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,37 +15,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from tensornet import __version__
+from tensornet._files import write_atomically
 from tensornet._typing import AnyPath
 
 
 class ModelFileError(ValueError):
     """A file that is no model file of ours, or a damaged one."""
-
-
-def write_atomically(path: AnyPath, data: bytes) -> None:
-    """Write a whole file or nothing: a full disk or a kill leaves the previous file as it was.
-
-    Args:
-        path: Where the file shall be. Its folder must exist.
-        data: The content.
-
-    Raises:
-        OSError: If writing fails; the previous file is then untouched.
-    """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @dataclass(frozen=True)

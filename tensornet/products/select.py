@@ -10,7 +10,6 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from tensornet import __version__, _check
+from tensornet._files import write_atomically
 from tensornet.products.aligned import AlignedProduct
 from tensornet.products.base import Product
 from tensornet.products.clebsch_gordan import ClebschGordanProduct
@@ -316,7 +316,4 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
     """Write whole or not at all; a folder that cannot be written is no error."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, sort_keys=True)
-        os.replace(name, path)
+        write_atomically(path, json.dumps(content, indent=2, sort_keys=True).encode())

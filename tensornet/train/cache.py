@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tensornet._files import write_atomically
 from tensornet.datasets import (
     Reader,
     ReferenceEnergies,
@@ -20,7 +21,6 @@ from tensornet.datasets import (
     ShardWriter,
     reference_energies,
 )
-from tensornet.models import write_atomically
 from tensornet.train.prepare import (
     check,
     checksum,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tensornet.models import write_atomically
+from tensornet._files import write_atomically
 from tensornet.train.recipe import RecipeError, TrainingError
 
 FORMAT = "tensornet.checkpoint"

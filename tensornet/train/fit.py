@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tensornet._files import write_atomically
 from tensornet._typing import AnyPath
-from tensornet.models import Potential, write_atomically
+from tensornet.models import Potential
 from tensornet.train import processes
 from tensornet.train.batches import Batches, Steps
 from tensornet.train.checkpoint import read_checkpoint, writing

@@ -12,7 +12,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from tensornet.models import save, write_atomically
+from tensornet._files import write_atomically
+from tensornet.models import save
 from tensornet.models.low_rank import merged
 from tensornet.train.checkpoint import rng_state, set_rng_state, write_checkpoint, writing
 from tensornet.train.module import TrainingModule

@@ -16,8 +16,9 @@ import torch
 from ase.data import chemical_symbols
 
 from tensornet import __version__
+from tensornet._files import write_atomically
 from tensornet.datasets import Frames, ShardDataset
-from tensornet.models import Potential, load, save, write_atomically
+from tensornet.models import Potential, load, save
 from tensornet.models.network import Network
 from tensornet.train.checkpoint import writing
 from tensornet.train.last_layer import fit_spread
