@@ -1,6 +1,7 @@
 # Everything a user or a developer runs. Each command sets up what it needs first:
 #   make demo            train a potential on embedded data and run molecular dynamics with it
-#   make test            the whole test suite, linters and type checker
+#   make test            the whole test suite, linters, type checker and the site
+#   make docs            the site, into `site/`
 # By default they work in `.venv`, made on the first call. In an environment of your own:
 #   make demo PYTHON=python
 PYTHON ?= .venv/bin/python
@@ -8,7 +9,7 @@ PYTHON ?= .venv/bin/python
 TORCH ?= torch==2.13.0
 OUT ?= demo
 
-.PHONY: demo test check environment install install-dev
+.PHONY: demo test check docs environment install install-dev
 
 demo: install
 	$(PYTHON) -m tensornet demo --out $(OUT) --overwrite
@@ -21,6 +22,9 @@ check: install-dev
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command as main; main()" --no-cache
+
+docs: install-dev
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs --quiet build --strict
 
 install: environment
 	$(PYTHON) -m pip install --quiet --editable .
