@@ -14,6 +14,11 @@ from tensornet.pde.flow import Flow as Flow
 from tensornet.pde.flow_boundary import FlowSide as FlowSide
 from tensornet.pde.flow_boundary import inflow as inflow
 from tensornet.pde.flow_boundary import moving_wall as moving_wall
+from tensornet.pde.gaussian import GaussianProcessSolver as GaussianProcessSolver
+from tensornet.pde.gaussian_kernel import SpectralMixture as SpectralMixture
+from tensornet.pde.gaussian_solution import (
+    GaussianProcessSolution as GaussianProcessSolution,
+)
 from tensornet.pde.grid import Grid as Grid
 from tensornet.pde.heat import ThetaStep as ThetaStep
 from tensornet.pde.heat import heat as heat
