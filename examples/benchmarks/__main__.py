@@ -33,7 +33,6 @@ QUICK: dict[str, tuple[str, ...]] = {
         *("--repeats", "3", "--parts", "times"),
     ),
     "symmetric_contraction": ("--l-max", "2", "--outputs", "0e + 1o", "--repeats", "3"),
-    "accelerate": ("--models", "mace", "--repeats", "2"),
     "md_speed": ("--systems", "molecule", "--repeats", "2"),
     "training_speed": ("--systems", "molecule", "--repeats", "2"),
     "stencil": ("--repeats", "5"),
