@@ -132,20 +132,34 @@ def range_separation(
     if cutoff is not None:
         return _at_cutoff(kind, cutoff, reach, tolerance, screening)
     assert sigma is not None
-    top = math.sqrt(0.5) / sigma
-    cutoff = math.sqrt(max(1.0, math.log(1 / max(tolerance, 1e-16)))) / top
-    for _ in range(8):
-        if cutoff >= reach:
-            break
-        found = _at_cutoff(kind, cutoff, reach, tolerance, screening)
-        excess = sigma / found.sigma
-        if abs(excess - 1) < 1e-9:
-            return found
-        cutoff *= excess
-    raise ValueError(
-        f"`{where}(sigma=...)` must be so small that the short range ends before the reach "
-        f"{reach}. Got {sigma}. (Take a smaller one, or a larger tolerance.)"
-    )
+    found = _at_sigma(kind, sigma, reach, tolerance, screening)
+    if found is None:
+        raise ValueError(
+            f"`{where}(sigma=...)` must be so small that the short range ends before the reach "
+            f"{reach}. Got {sigma}. (Take a smaller one, or a larger tolerance.)"
+        )
+    return found
+
+
+def _at_sigma(
+    kind: str, sigma: float, reach: float, tolerance: float, screening: float
+) -> RangeSeparation | None:
+    """Stretch a sum up to distance one until its sharpest term is as wide as asked."""
+    cutoff = sigma * math.sqrt(2 * max(1.0, math.log(1 / max(tolerance, 1e-16))))
+    if cutoff > 1.2 * reach:
+        return None
+    steps = max(1, math.floor(_STEPS * math.log2(reach / cutoff)))
+    for more in range(3 * _STEPS):
+        low, length = 2.0 ** (-(steps + more) / _STEPS), reach
+        for _ in range(12 if screening else 1):
+            unit, _ = _unit_sum(kind, low, tolerance, screening * length)
+            before, length = length, sigma * math.sqrt(2 * float(unit.exponents[-1]))
+            if abs(length - before) < 1e-12 * length:
+                break
+        if length >= reach:
+            found = _stretched(kind, low, length, tolerance, screening)
+            return found if abs(found.sigma - sigma) < 1e-3 * sigma else None
+    return None
 
 
 def _at_cutoff(
@@ -157,11 +171,16 @@ def _at_cutoff(
         )
     steps = math.ceil(_STEPS * math.log2(reach / cutoff))
     low = 2.0 ** (-steps / _STEPS)  # of a sum up to distance one, then stretched
-    length = cutoff / low
+    return _stretched(kind, low, cutoff / low, tolerance, screening)
+
+
+def _stretched(
+    kind: str, low: float, length: float, tolerance: float, screening: float
+) -> RangeSeparation:
     power = 6 if kind == "dispersion" else 1
     unit, error = _unit_sum(kind, low, tolerance, screening * length)
     long = ExponentialSum(unit.weights / length**power, unit.exponents / length**2, error)
-    return RangeSeparation(kind, screening, long, cutoff, length, error)
+    return RangeSeparation(kind, screening, long, low * length, length, error)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,1 @@
+"""Points against charges that are closer than a cutoff."""
