@@ -3,15 +3,20 @@
 You learn what a tensor product of equivariant features is (a bilinear map given by a third-order
 tensor, the coupling), in which formats the library stores that tensor (dense, a small matrix per
 edge, a CP decomposition), that the exact formats give the same numbers at different cost, and what
-a certificate says of a CP of lower rank: how much equivariance the saving costs.
+a certificate says of a CP of lower rank: how much equivariance the saving costs. The picture shows
+a result as a function on the sphere, multiplied and turned in either order.
 """
 
 # %% Features of twelve edges: harmonics up to degree 2 in eight channels, and an edge's harmonics
+import matplotlib as mpl
 import torch
 
 from tensornet.formats import cp
 from tensornet.products import ClebschGordanProduct, CPProduct, EdgeProduct, coupling
 from tensornet.so3 import spherical_harmonics, wigner_d
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(1729)
@@ -54,6 +59,29 @@ target = coupling("clebsch_gordan", 1)
 found = cp(target, 6, max_iterations=300, seed=0)
 measured = float((found.value.to_dense() - target).norm() / target.norm())
 print(f"\nrank 6: `formats.cp` reports {found.relative_error:.6e}, measured {measured:.6e}")
+
+# %% The picture: what a low rank does to one result, drawn as a function on the sphere
+low = CPProduct(L_MAX, 16)
+shapes = {
+    "multiply, then turn\n(any exact format)": D @ products["CP of exact rank"](x, y),
+    "turn, then multiply\n(CP of exact rank)": products["CP of exact rank"](D @ x, y_turned),
+    "multiply, then turn\n(CP of rank 16)": D @ low(x, y),
+    "turn, then multiply\n(CP of rank 16)": low(D @ x, y_turned),
+}
+polar, azimuth = torch.linspace(0, torch.pi, 60)[:, None], torch.linspace(0, 2 * torch.pi, 120)
+ring = polar.sin()
+sphere = torch.stack([ring * azimuth.cos(), ring * azimuth.sin(), polar.cos() + 0 * azimuth], -1)
+figure = plt.figure(figsize=(12, 3.0))
+for k, (title, feature) in enumerate(shapes.items()):
+    f = spherical_harmonics(sphere, L_MAX) @ feature[0, :, 6]  # radius: size, colour: sign
+    surface = (f.abs()[..., None] * sphere / f.abs().max()).unbind(-1)
+    axis = figure.add_axes((0.25 * k, -0.1, 0.25, 1.0), projection="3d")
+    colours = plt.get_cmap("coolwarm")((0.5 + 0.4 * f / f.abs().max()).numpy())
+    axis.plot_surface(*(c.numpy() for c in surface), facecolors=colours, rstride=1, cstride=1)
+    axis.set(xlim=(-0.7, 0.7), ylim=(-0.7, 0.7), zlim=(-0.7, 0.7), aspect="equal")
+    axis.set_axis_off()
+    figure.text(0.25 * k + 0.125, 0.84, title, ha="center")
+figure.savefig("equivariant_products_agree.png", dpi=100)
 
 # %% What this example claims
 assert max(differences) < 1e-11, differences

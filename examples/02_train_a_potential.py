@@ -11,11 +11,16 @@ import tempfile
 from pathlib import Path
 
 import ase.io
+import matplotlib as mpl
 import numpy as np
 
+from tensornet.calculators import evaluate_many
 from tensornet.datasets import read, sample
 from tensornet.models import load
 from tensornet.train import evaluate, fit, recipe_from
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 folder = Path(tempfile.mkdtemp(prefix="tensornet-"))
 data = sample("ethanol")
@@ -65,6 +70,27 @@ for key, unit in (("energy_rmse", "meV/atom"), ("forces_rmse", "meV/Å")):
 
 # %% The model file needs nothing else: read it and measure again
 again = evaluate(load(folder / "run" / "model.safetensors"), test)
+
+# %% The picture: the errors as they fall, forces beside their labels, and one molecule with both
+curve = np.genfromtxt(folder / "run" / "metrics.csv", delimiter=",", names=True)
+predicted = evaluate_many(test.structures, folder / "run" / "model.safetensors")
+found = [atoms.get_forces() for atoms in predicted]
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+axes[0].semilogy(curve["epoch"], curve["valid_forces_rmse"], "o-", label="forces, meV/Å")
+axes[0].semilogy(curve["epoch"], curve["valid_energy_rmse"], "s-", label="energy, meV/atom")
+axes[0].set(title="error on structures not trained on", xlabel="epoch")
+axes[0].legend()
+axes[1].plot(forces.ravel(), np.concatenate(found).ravel(), ".", alpha=0.3)
+axes[1].axline((0, 0), slope=1, color="k", linewidth=1)
+axes[1].set(title="forces, eV/Å", xlabel="GFN2-xTB", ylabel="trained in a minute")
+x, y, numbers = *predicted[0].positions.T[:2], predicted[0].numbers
+axes[2].scatter(x, y, s=100 * numbers**0.7, c=numbers, cmap="Pastel1", edgecolors="0.5")
+for field, colour, name in ((forces[:9], "k", "GFN2-xTB"), (found[0], "C3", "trained")):
+    axes[2].quiver(x, y, *field.T[:2], color=colour, label=name, width=0.008, alpha=0.7)
+axes[2].set(title="forces on a molecule of the test", xlabel="x, Å", ylabel="y, Å", aspect="equal")
+axes[2].margins(0.3)
+axes[2].legend()
+figure.savefig("train_a_potential.png", dpi=100)
 
 # %% What this example claims
 assert results["test"]["forces_rmse"] < 0.35 * mean["forces_rmse"], results["test"]

@@ -7,15 +7,21 @@ potential that is switched off smoothly, and finds what is wrong with one that i
 """
 
 # %% A Morse potential, in thirty lines
+import matplotlib as mpl
+import numpy as np
 import torch
+from ase import Atoms
 from ase.build import bulk
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from tensornet.calculators import PotentialCalculator, validate
+from tensornet.calculators import PotentialCalculator, evaluate_many, validate
 from tensornet.layers import polynomial_envelope
 from tensornet.models import Potential
 from tensornet.testing import assert_potential_contract
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 
 class MorseConfig(BaseModel, frozen=True):
@@ -60,17 +66,32 @@ class CutMorse(Morse):
 # %% It is an ASE calculator already
 copper = bulk("Cu", a=3.6)
 copper.calc = PotentialCalculator(Morse(MorseConfig(), [29]))
-print(f"energy {copper.get_potential_energy():.3f} eV, stress {copper.get_stress()[:3]} eV/Å³\n")
+print(f"energy {copper.get_potential_energy():.3f} eV, stress {copper.get_stress()[0]:.4f} eV/Å³\n")
 
 # %% Test both
 structure = bulk("Cu", a=3.6, cubic=True)
 good = validate(Morse(MorseConfig(), [29]), structure, md_steps=200)
 bad = validate(CutMorse(MorseConfig(), [29]), structure, md_steps=200)
-print(f"{'check':20} {'limit':>8} {'smooth':>9} {'cut off':>9}")
-for one, other in zip(good.rows, bad.rows, strict=True):
-    values = (f"{'-':>9}" if row.value is None else f"{row.value:9.1e}" for row in (one, other))
-    limit = "" if one.limit is None else f"{one.limit:.0e}"
-    print(f"{one.name:20} {limit:>8}", *values, "  <- fails" if other.passed is False else "")
+print(f"the smooth one: {good.summary()}\nthe one that is cut off: {bad.summary()}")
+
+# %% The picture: two atoms that part, and what the checks measured
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+r = np.linspace(2.2, 5.3, 311)
+for name, kind in (("cut off", CutMorse), ("smooth", Morse)):
+    pairs = [Atoms("Cu2", [[0, 0, 0], [0, 0, d]]) for d in r]
+    pairs = evaluate_many(pairs, kind(MorseConfig(), [29]))
+    axes[0].plot(r, [pair.get_potential_energy() for pair in pairs], label=name)
+    axes[1].plot(r, [pair.get_forces()[1, 2] for pair in pairs], label=name)
+axes[0].set(title="energy of two atoms, eV", xlabel="distance, Å", ylim=(-0.4, 0.3))
+axes[1].set(title="force, eV/Å", xlabel="distance, Å", ylim=(-0.3, 0.1))
+axes[0].legend()
+for report, colour, size in ((bad, "C0", 0.8), (good, "C1", 0.4)):
+    rows = [row for row in report.rows if row.value and row.limit and row.value > 0]
+    ratios = [row.value / row.limit for row in rows]
+    axes[2].barh([row.name for row in rows], ratios, color=colour, height=size)
+axes[2].axvline(1, color="k")
+axes[2].set(title="checks: measured / limit", xscale="log")
+figure.savefig("bring_your_own_model.png", dpi=100)
 
 # %% What this example claims; the first line is all that a test of your own model needs
 assert_potential_contract(Morse(MorseConfig(), [29]), structure)

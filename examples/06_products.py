@@ -3,13 +3,13 @@
 You learn what each product of the library computes and what it gives up: how many paths couple, how
 many independent maps it can make (its expressivity), how often it multiplies, and how far it is
 from equivariance; how one knob, the path rank, runs from the Gaunt product to all of
-Clebsch-Gordan; and how to let the machine choose. `python 06_products.py picture.png` draws it.
+Clebsch-Gordan; and how to let the machine choose.
 """
 
 # %% Every product, degree by degree
-import sys
 import tempfile
 
+import matplotlib as mpl
 import torch
 
 from tensornet.products import (
@@ -22,6 +22,9 @@ from tensornet.products import (
     coupling,
     select,
 )
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 torch.set_default_dtype(torch.float64)
 CHANNELS = 64
@@ -63,22 +66,16 @@ with tempfile.TemporaryDirectory() as folder:  # without `cache` the answer is k
 print(f"\n{chosen}")
 difference = float((chosen.product(x, y) - expected).abs().max())
 
-# %% The picture, if a file is named
-if len(sys.argv) > 1:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-    titles = ("expressivity", "multiplications per pair and channel", "loss of equivariance")
-    for axis, title, column in zip(axes, titles, (2, 3, 4), strict=True):
-        for name, rows in picture.items():
-            values = [max(row[column], 1e-17) for row in rows]
-            axis.plot([row[0] for row in rows], values, "o-", label=name)
-        axis.set(title=title, xlabel="l_max", xticks=(1, 2, 3), yscale="log")
-    axes[2].legend(fontsize=7)
-    figure.savefig(sys.argv[1], dpi=120)
+# %% The picture
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+titles = ("expressivity", "multiplications per pair and channel", "loss of equivariance")
+for axis, title, column in zip(axes, titles, (2, 3, 4), strict=True):
+    for name, rows in picture.items():
+        values = [max(row[column], 1e-17) for row in rows]
+        axis.plot([row[0] for row in rows], values, "o-", label=name)
+    axis.set(title=title, xlabel="l_max", xticks=(1, 2, 3), yscale="log")
+axes[2].legend(fontsize=7)
+figure.savefig("products.png", dpi=120)
 
 # %% What this example claims
 exact = [rows for name, rows in picture.items() if not name.startswith("CP")]

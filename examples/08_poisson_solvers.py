@@ -3,20 +3,23 @@
 You learn how to say where an equation holds (a mask, what is held at the sides), how to solve it by
 conjugate gradients with each preconditioner of the library and with one from elsewhere, what they
 cost to set up and to run, and what happens where the coefficient jumps.
-`python 08_poisson_solvers.py picture.png` draws the field and the residuals.
+The picture has the field and the residuals.
 """
 
 # %% A channel with obstacles: closed at the walls, a value held at either end, a source inside
 import importlib.util
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib as mpl
 import torch
 
 from tensornet.linalg import incomplete_cholesky, pcg
 from tensornet.pde import Grid, adi, box_preconditioner, dirichlet, multigrid, poisson
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 N = 80
 grid = Grid((2 * N, N), spacing=1 / N)
@@ -65,24 +68,18 @@ for title, problem in (("obstacles", obstacles), ("coefficient jumps to 10^4", j
             f"{'' if solution.converged else ', not converged'}"
         )
 
-# %% The picture, if a file is named
-if len(sys.argv) > 1:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(14, 3.8), layout="constrained")
-    field = obstacles.embed(results["obstacles"]["multigrid"].value, fill=torch.nan)
-    image = axes[0].imshow(field.mT.numpy(), origin="lower", extent=(0, 2, 0, 1), cmap="magma")
-    figure.colorbar(image, ax=axes[0], shrink=0.7)
-    axes[0].set(title="solution around obstacles", xlabel="x", ylabel="y")
-    for axis, (title, solutions) in zip(axes[1:], results.items(), strict=True):
-        for name, solution in solutions.items():
-            axis.loglog(range(1, len(solution.residuals) + 1), solution.residuals, label=name)
-        axis.set(title=title, xlabel="iteration + 1", ylabel="relative residual", ylim=(1e-9, 30))
-    axes[1].legend(fontsize=7, ncols=2, loc="upper right")
-    figure.savefig(sys.argv[1], dpi=110)
+# %% The picture
+figure, axes = plt.subplots(1, 3, figsize=(14, 3.8), layout="constrained")
+field = obstacles.embed(results["obstacles"]["multigrid"].value, fill=torch.nan)
+image = axes[0].imshow(field.mT.numpy(), origin="lower", extent=(0, 2, 0, 1), cmap="magma")
+figure.colorbar(image, ax=axes[0], shrink=0.7)
+axes[0].set(title="solution around obstacles", xlabel="x", ylabel="y")
+for axis, (title, solutions) in zip(axes[1:], results.items(), strict=True):
+    for name, solution in solutions.items():
+        axis.loglog(range(1, len(solution.residuals) + 1), solution.residuals, label=name)
+    axis.set(title=title, xlabel="iteration + 1", ylabel="relative residual", ylim=(1e-9, 30))
+axes[1].legend(fontsize=7, ncols=2, loc="upper right")
+figure.savefig("poisson_solvers.png", dpi=110)
 
 # %% What this example claims
 for title, solutions in results.items():

@@ -3,17 +3,19 @@
 You learn how to make a Fourier neural operator whose weights are Tucker tensors, how well it learns
 the flow of Burgers' equation beside the dense one, that both answer on grids that they never saw,
 and how to compress a linear layer with an error that is measured.
-`python 12_factorised_operators.py picture.png` draws it.
 """
 
 # %% Data: Burgers' equation u_t + u u_x = 0.01 u_xx on a circle, from smooth random fields
 import math
-import sys
 
+import matplotlib as mpl
 import torch
 
 from tensornet.layers import FactorizedLinear
 from tensornet.models import FourierNeuralOperator
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 torch.manual_seed(0)
 N, NU, STEPS, TIME = 256, 0.01, 200, 0.3
@@ -75,22 +77,19 @@ for kind in ("low_rank", "tensor_train"):
         compressed.append((kind, layer.compression, layer.relative_error, tolerance))
         print(f"{kind:12} {layer.compression:6.1f} times smaller, error {layer.relative_error:.1e}")
 
-# %% The picture, if a file is named
-if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    x = torch.arange(N) / N
-    for y, colour, name in ((fields, "0.7", "before"), (results, "k", "after")):
-        axes[0].plot(x, y[200, 0], colour, label=name)
-    for name, row in found.items():
-        axes[0].plot(x, row[3], "--", label=f"{name}, {row[0]} parameters")
-    for kind, rows in (("low_rank", compressed[:3]), ("tensor_train", compressed[3:])):
-        axes[1].loglog([row[1] for row in rows], [row[2] for row in rows], "o-", label=kind)
-    axes[0].set(title="Burgers' equation, on 256 points", xlabel="x")
-    axes[1].set(title="a linear layer", xlabel="times smaller", ylabel="relative error")
-    [axis.legend(fontsize=7) for axis in axes]
-    figure.savefig(sys.argv[1], dpi=120)
+# %% The picture
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+x = torch.arange(N) / N
+for y, colour, name in ((fields, "0.7", "before"), (results, "k", "after")):
+    axes[0].plot(x, y[200, 0], colour, label=name)
+for name, row in found.items():
+    axes[0].plot(x, row[3], "--", label=f"{name}, {row[0]} parameters")
+for kind, rows in (("low_rank", compressed[:3]), ("tensor_train", compressed[3:])):
+    axes[1].loglog([row[1] for row in rows], [row[2] for row in rows], "o-", label=kind)
+axes[0].set(title="Burgers' equation, on 256 points", xlabel="x")
+axes[1].set(title="a linear layer", xlabel="times smaller", ylabel="relative error")
+[axis.legend(fontsize=7) for axis in axes]
+figure.savefig("factorised_operators.png", dpi=120)
 
 # %% What this example claims
 assert found["Tucker"][0] < 0.12 * found["dense"][0]

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib.image
 import numpy as np
 import pytest
 import scipy.linalg
@@ -50,6 +51,10 @@ def run(script: Path, *words: str, cwd: Path) -> str:
 def test_example(script: Path, tmp_path: Path) -> None:
     printed = run(script, cwd=tmp_path)
     assert len(printed.splitlines()) >= 4, printed
+    picture = tmp_path / f"{script.stem[3:]}.png"
+    assert picture.stat().st_size > 10_000
+    colours = np.unique(matplotlib.image.imread(picture).reshape(-1, 4), axis=0)
+    assert len(colours) > 50  # not blank
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
