@@ -22,9 +22,8 @@ def example(script: Path, pictures: Path) -> tuple[str, str]:
     code = script.read_text(encoding="utf-8")
     doc = ast.get_docstring(ast.parse(code)) or ""
     title = doc.splitlines()[0].rstrip(".")
-    picture = f"{script.stem[3:]}.png"  # the number is the order, not the name
-    shown = (pictures / picture).exists()
-    image = f"![{title}](../figures/gallery/{picture})" if shown else ""
+    shown = (pictures / f"{script.stem}.png").exists()
+    image = f"![{title}](../figures/gallery/{script.stem}.png)" if shown else ""
     rest = doc.partition("\n")[2].strip()
     body = code.partition('"""\n\n')[2] if '"""\n\n' in code else code
     page = f"# {title}\n\n{rest}\n\n{image}\n\n`examples/{script.name}`\n\n```python\n{body}```\n"
