@@ -41,8 +41,9 @@ def graph(atoms: "ase.Atoms", cutoff: float, *, skin: float = 0.0) -> Data:
     Returns:
         A PyG graph, always float64, ready for `torch_geometric.data.Batch.from_data_list`:
         ``pos (n, 3)``, ``z (n,)`` atomic numbers, ``cell (1, 3, 3)``, ``pbc (1, 3)``,
-        ``edge_index (2, e)`` with rows sender and receiver, and ``edge_shift (e, 3)``, integers
-        kept as float64. Edges are sorted by receiver, sender and shift.
+        ``edge_index (2, e)`` with rows sender and receiver, ``edge_shift (e, 3)``, integers
+        kept as float64, and ``charge (1,)``, see `total_charge`. Edges are sorted by receiver,
+        sender and shift.
 
     Raises:
         ValueError: If there is no atom, a position or the cell is not finite, the lattice
@@ -74,7 +75,29 @@ def graph(atoms: "ase.Atoms", cutoff: float, *, skin: float = 0.0) -> Data:
         pbc=torch.tensor(pbc)[None],
         edge_index=torch.from_numpy(edges),
         edge_shift=torch.tensor(shift[order], dtype=torch.float64),
+        charge=torch.tensor([total_charge(atoms)], dtype=torch.float64),
     )
+
+
+def total_charge(atoms: "ase.Atoms") -> float:
+    """Give the total charge of a structure, e: ``atoms.info["charge"]``, by default zero.
+
+    Args:
+        atoms: The structure.
+
+    Returns:
+        The charge; NaN where what the structure says is no number, for who needs it to refuse.
+
+    Examples:
+        >>> from ase import Atoms
+        >>> total_charge(Atoms("OH", info={"charge": -1}))
+        -1.0
+    """
+    said = atoms.info.get("charge", 0.0)
+    try:
+        return float(said)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def edge_vectors(

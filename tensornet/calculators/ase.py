@@ -18,6 +18,7 @@ from ase.data import chemical_symbols
 from ase.outputs import Properties
 from numpy.typing import NDArray
 
+from tensornet.atoms import total_charge
 from tensornet.calculators.dispersion import Dispersion
 from tensornet.calculators.prepared import prepared
 from tensornet.calculators.verlet import VerletList
@@ -199,6 +200,8 @@ class PotentialCalculator(Calculator):
         if known is not None and len(known) == len(atoms):
             if not np.abs(known.positions - atoms.positions).max(initial=0.0) <= tol:
                 return ["positions"]  # what else may have changed does not matter to `calculate`
+            if total_charge(known) != total_charge(atoms):
+                return ["charge"]
             if all(
                 np.array_equal(x, y)
                 for x, y in (

@@ -51,6 +51,24 @@ def within_reach(
     return edges
 
 
+def must_be_local(model: Potential, caller: str) -> None:
+    """Refuse a model whose energies depend on atoms at any distance.
+
+    Args:
+        model: The potential.
+        caller: Who asks, for the message.
+
+    Raises:
+        ValueError: If it has a long-range term.
+    """
+    if model.long_range is not None:
+        raise ValueError(
+            f"`{caller}(model=...)` must have energies that depend on the neighbourhood alone. Got "
+            "a model with a long-range term, whose charges see all atoms. (Run it in ASE, with "
+            "`PotentialCalculator`.)"
+        )
+
+
 def share(
     model: Potential,
     z: Tensor,  # (n,)
@@ -71,8 +89,9 @@ def share(
         Energies and gradients, float64.
 
     Raises:
-        ValueError: If energies or gradients are not finite.
+        ValueError: If energies or gradients are not finite, or the model has a long-range term.
     """
+    must_be_local(model, "share")
     species = model.species_of[z]
     if model.inference is not None:
         inferred = model.inference(species, edge_index, vectors.detach(), own)

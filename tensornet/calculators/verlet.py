@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from tensornet.atoms import graph
+from tensornet.atoms import graph, total_charge
 
 if TYPE_CHECKING:
     import ase
@@ -81,6 +81,7 @@ class VerletList:
         kept = copy.copy(self._graph)
         kept.pos = torch.from_numpy(positions)
         kept.cell = torch.from_numpy(np.array(atoms.cell.array, dtype=np.float64))[None]
+        kept.charge = torch.tensor([total_charge(atoms)], dtype=torch.float64)
         return kept
 
     def forget(self) -> None:

@@ -31,7 +31,7 @@ FORMAT, FORMAT_VERSION = "tensornet.shards", 1
 WINDOW = 16  # shards whose structures are shuffled among each other
 PER_ATOM = ("positions", "numbers", "forces")
 PER_EDGE = ("sender", "receiver", "shift")
-PER_STRUCTURE = ("cell", "pbc", "energy", "stress", "weight", "group")
+PER_STRUCTURE = ("cell", "pbc", "energy", "stress", "weight", "group", "charge")
 
 
 class ShardDataset(Dataset[Data]):
@@ -114,6 +114,7 @@ class ShardDataset(Dataset[Data]):
             edge_index=edges, edge_shift=shift, energy=energy[None],
             interaction_energy=energy[None] - reference, forces=row["forces"],
             stress=row["stress"][None],
+            charge=row.get("charge", energy.new_zeros(()))[None],  # the first shards have none
         )  # fmt: skip
         group = self._group(int(row["group"]))
         if self.index["weighted"] or self.weights:
@@ -128,7 +129,7 @@ class ShardDataset(Dataset[Data]):
             raise IndexError(f"`ShardDataset[k]` must have 0 <= k < {len(self)}. Got {k}.")
         number = int(np.searchsorted(self.starts, k, side="right")) - 1
         shard, k = self.shard(number), k - int(self.starts[number])
-        row = {name: shard[name][k] for name in PER_STRUCTURE}
+        row = {name: shard[name][k] for name in PER_STRUCTURE if name in shard}
         for names, first in ((PER_ATOM, "first_atom"), (PER_EDGE, "first_edge")):
             start, end = shard[first][k : k + 2].tolist()
             row |= {name: shard[name][start:end] for name in names if name in shard}

@@ -100,6 +100,7 @@ class ShardWriter:
             "forces": _or_nan(labels.forces, (len(atoms), 3)),
             "stress": _or_nan(labels.stress, (3, 3)),
             "weight": torch.tensor(labels.weight, dtype=torch.float64),
+            "charge": data.charge[0],
             "group": torch.tensor(-1 if group is None else self.number_of(group)),
         }
         if self.edges:

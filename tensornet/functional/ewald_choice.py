@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # What a pair in real space costs, in units of an atom times a wave vector.
-PAIR = 25.0
+PAIR = 150.0
 # Errors are estimated for charges that are not correlated, whose potentials are root mean squares;
 # so of the wanted error this is asked for.
 SAFETY = 0.05

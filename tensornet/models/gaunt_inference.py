@@ -41,6 +41,7 @@ from tensornet.models.gaunt_layers import (
 )
 from tensornet.models.gaunt_pairs import PairTerms
 from tensornet.models.gaunt_radial import PairWeights, Weights
+from tensornet.models.long_range import LongRange
 from tensornet.models.potential import Inferred, Potential
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,12 @@ log = logging.getLogger(__name__)
 _MODULES = {
     Gaunt, ManyBody, EquivariantLinear, EdgeConvolution, RadialMLP, DensityPowers, BindingShift,
     SymmetricContraction, ScalarReadout, BesselBasis, GaussianBasis, ZBL,
-    nn.ModuleList, nn.ParameterList, nn.Sequential, nn.Linear, nn.SiLU,
+    nn.ModuleList, nn.ParameterList, nn.Sequential, nn.Linear, nn.SiLU, LongRange,
 }  # fmt: skip
 _SETTINGS = {
     "name", "cutoff", "channels", "layers", "basis", "n_basis", "basis_decay", "radial_hidden",
     "pair_species", "repulsion", "contact", "l_max", "l_features", "order", "path_rank", "coupling",
+    "long_range",  # it is added by the potential, where charges are fixed
 }  # fmt: skip
 _KEPT = 2**30  # bytes that stay allocated between evaluations
 _AGREE = {torch.float32: 1e-4, torch.float64: 1e-9}  # of the largest number
@@ -286,6 +288,7 @@ def _unknown(model: Gaunt) -> str:
     more = {
         "hooks": any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()),
         str(model.dtype): model.dtype not in _AGREE,
+        "predicted charges": model.long_range is not None and model.long_range.predicted,
         "tensors of inference mode": any(x.is_inference() for x in model.state_dict().values()),
     }
     return ", ".join([*settings, *modules, *(what for what, there in more.items() if there)])

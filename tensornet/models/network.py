@@ -18,7 +18,11 @@ from tensornet.layers import (
     level_out,
     polynomial_envelope,
 )
+from tensornet.models.long_range import LongRange, LongRangeConfig
 from tensornet.models.potential import Potential, sum_up
+
+# Weights with one row per element, but for `embedding`: ends of their names.
+PER_ELEMENT = (".keep", "long_range.element", "long_range.softness")
 
 
 class NetworkConfig(BaseModel):
@@ -43,6 +47,9 @@ class NetworkConfig(BaseModel):
         le=1,
         description="times the closest contact of two elements in the training data: from there "
         "inwards the network sees no change, and the pair repels; 0 is off",
+    )
+    long_range: LongRangeConfig | None = Field(
+        None, description="charges, and their electrostatics at any distance"
     )
 
 
@@ -111,6 +118,8 @@ class Network(Potential):
         # A last layer times this has the length of a standard deviation in eV; zero: not known.
         d = n_readouts * config.channels
         self.register_buffer("spread", torch.zeros(d, d))
+        if config.long_range is not None:
+            self.long_range = LongRange(config.long_range, self.elements, d)
 
     def interaction_energies(
         self,
@@ -118,7 +127,7 @@ class Network(Potential):
         edge_index: Tensor,  # (2, e)
         vectors: Tensor,  # (e, 3)
     ) -> Tensor:  # (n,)
-        """Give the interaction energy of each atom, eV."""
+        """Give the interaction energy of each atom, eV, but for the long-range term."""
         return self._with_last_layer(species, edge_index, vectors)[0]
 
     def _with_last_layer(
@@ -128,10 +137,9 @@ class Network(Potential):
         raise NotImplementedError
 
     def _evaluate(
-        self, species: Tensor, edge_index: Tensor, vectors: Tensor, batch: Tensor, n: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        energies, last = self._with_last_layer(species, edge_index, vectors)
-        return energies, {} if self.training else self._more(last.detach(), batch, n)
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        return self._with_last_layer(species, edge_index, vectors)
 
     def _more(self, last: Tensor, batch: Tensor, n: int) -> dict[str, Tensor]:
         sums = sum_up(last.to(torch.float64), batch, n)
@@ -173,7 +181,7 @@ class Network(Potential):
         old = other.state_dict()
         with torch.no_grad():
             for name, x in self.state_dict().items():
-                if name in ("reference", "binding.shift", "spread"):
+                if name in ("reference", "binding.shift", "spread", "long_range.charge"):
                     continue
                 if name == "closest":
                     at = torch.tensor(known)[:, None], torch.tensor(known)
@@ -182,7 +190,7 @@ class Network(Potential):
                     continue
                 if name.endswith("radial.net.0.weight") and self.pair_species:
                     _by_columns(x, old[name], known, source, int(mine["n_basis"]))
-                elif name.rpartition(".")[0].endswith("many_body") or name.endswith(".keep"):
+                elif name.rpartition(".")[0].endswith("many_body") or name.endswith(PER_ELEMENT):
                     x.copy_(old[name][source].mean(0, keepdim=True))
                     x[known] = old[name][source].to(x)
                 elif name == "embedding":

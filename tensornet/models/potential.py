@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from tensornet.atoms import edge_vectors
+from tensornet.models.long_range import LongRange, Taped, Written
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -79,6 +80,7 @@ class Potential(nn.Module):
         self.provenance: dict[str, Any] = {}
         # Of species, edge_index and vectors, of which those beyond the cutoff count for nothing.
         self.inference: Callable[..., Inferred] | None = None
+        self.long_range: LongRange | None = None
         values = [reference_energies[z] for z in self.elements]
         self.register_buffer("reference", torch.tensor(values, dtype=torch.float64))
         index = torch.full((119,), -1)
@@ -155,7 +157,8 @@ class Potential(nn.Module):
             forces also ``forces`` (n, 3) eV/Å, ``virial`` (s, 3, 3) = dE/dstrain and, in
             evaluation mode, ``virials`` (n, 3, 3), eV; ``stress`` (s, 3, 3) eV/Å³ with ASE's sign,
             NaN where a structure is not periodic in all directions. Differentiable in training
-            mode, detached in evaluation mode. A model with a direct force head has no virials.
+            mode, detached in evaluation mode. A model with a direct force head has no virials. A
+            model with a long-range term also gives ``charges`` (n,), e.
 
         Raises:
             ValueError: If an element was not trained.
@@ -176,22 +179,22 @@ class Potential(nn.Module):
             vectors = vectors.to(self.dtype)
             if not vectors.requires_grad:
                 vectors.requires_grad_(forces and self.conservative)
-            head = None
-            said: dict[str, Tensor] = {}
             if forces and not self.conservative:
                 interaction, head = self.direct_forces(species, edge_index, vectors)
-            else:
-                interaction, said = self._evaluate(
-                    species, edge_index, vectors, batch, n_structures
-                )
-            output = self._sums(interaction, species, batch, n_structures) | said
-            if head is not None:
+                output = self._sums(interaction, species, batch, n_structures)
                 output["forces"] = head
                 output["stress"] = head.new_full((n_structures, 3, 3), torch.nan)
-            elif forces:
-                total = interaction.to(torch.float64).sum()
-                slopes = _gradient(total, vectors, create_graph=self.training)
-                output |= self._derivatives(graph, batch, slopes, edge_index, vectors)
+            else:
+                interaction, last = self._evaluate(species, edge_index, vectors)
+                far, interaction = self._far(graph, batch, species, interaction, last)
+                output = self._sums(interaction, species, batch, n_structures)
+                if last is not None and not self.training:
+                    output |= self._more(last.detach(), batch, n_structures)
+                if far is not None:
+                    output["charges"] = far.charges
+                if forces:
+                    slopes = self._slopes(interaction, vectors, far)
+                    output |= self._derivatives(graph, batch, slopes, edge_index, vectors, far)
         if not self.training:
             output = {name: value.detach() for name, value in output.items()}
         return output
@@ -208,11 +211,17 @@ class Potential(nn.Module):
         """The same without autograd."""
         n = int(graph.cell.shape[0])
         found = inference(species, graph.edge_index, edge_vectors(graph))
-        output = self._sums(found.energies, species, batch, n)
+        energies, on_atoms, virials = found.energies, found.forces, found.virials
+        far, energies = self._far(graph, batch, species, energies, found.last_layer)
+        output = self._sums(energies, species, batch, n)
         output |= self._more(found.last_layer, batch, n)
+        if isinstance(far, Written):
+            output["charges"] = far.charges
+            on_atoms = on_atoms + far.forces.to(on_atoms.dtype)
+            virials = virials + far.virials.to(virials.dtype)
         if forces:
-            virial = sum_up(found.virials, batch, n)
-            output |= {"forces": found.forces, "virial": virial, "virials": found.virials}
+            virial = sum_up(virials, batch, n)
+            output |= {"forces": on_atoms, "virial": virial, "virials": virials}
             output["stress"] = _stress(graph, virial)
         return output
 
@@ -229,10 +238,32 @@ class Potential(nn.Module):
         }
 
     def _evaluate(
-        self, species: Tensor, edge_index: Tensor, vectors: Tensor, batch: Tensor, n: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Interaction energies, and what else a subclass has to say of the structures."""
-        return self.interaction_energies(species, edge_index, vectors), {}
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Interaction energies, and the last layer of a network."""
+        return self.interaction_energies(species, edge_index, vectors), None
+
+    def _far(
+        self, graph: Data, batch: Tensor, species: Tensor, near: Tensor, last: Tensor | None
+    ) -> tuple[Taped | Written | None, Tensor]:
+        """The long-range term, and the energies with it."""
+        if self.long_range is None or last is None:
+            return None, near
+        how = self.long_range.taped if self.training else self.long_range.written
+        far = how(graph, batch, species, last)
+        return far, near.to(torch.float64) + far.energies
+
+    def _slopes(
+        self, interaction: Tensor, vectors: Tensor, far: Taped | Written | None
+    ) -> list[Tensor]:
+        """Derivatives by the edge vectors, and by positions and strain of the long-range term."""
+        total = interaction.to(torch.float64).sum()
+        if isinstance(far, Taped):
+            return _gradients(total, [vectors, far.positions, far.strain], create_graph=True)
+        if isinstance(far, Written):
+            # Its derivatives are known but for those of the charges.
+            total = total + (far.potentials * far.charges).sum()
+        return _gradients(total, [vectors], create_graph=self.training)
 
     def _more(self, last: Tensor, batch: Tensor, n: int) -> dict[str, Tensor]:
         """What the last layer says besides, in evaluation mode."""
@@ -253,26 +284,35 @@ class Potential(nn.Module):
         self,
         graph: Data,
         batch: Tensor,
-        g: Tensor,
+        slopes: Sequence[Tensor],
         edge_index: Tensor,
         vectors: Tensor,
+        far: Taped | Written | None,
     ) -> dict[str, Tensor]:
         """Forces and virials from the derivative g with respect to the edge vectors.
 
         With v = x_s + shift - x_r: dE/dx_s gets +g, dE/dx_r gets -g, and under x -> x(1 + strain)
         every v moves by v strain, so dE/dstrain = sum over edges of v ⊗ g.
         """
+        g = slopes[0]
         n, s = graph.z.shape[0], int(graph.cell.shape[0])
         sender, receiver = edge_index
         forces = g.new_zeros(n, 3).index_add(0, receiver, g).index_add(0, sender, -g)
         edge_virials = vectors[:, :, None] * g[:, None, :]
         edge_virials = (edge_virials + edge_virials.mT) / 2
         virial = sum_up(edge_virials, batch[receiver], s)
+        if isinstance(far, Taped):
+            forces, virial = forces - slopes[1].to(g.dtype), virial + slopes[2].to(g.dtype)
+        elif far is not None:
+            forces = forces + far.forces.to(g.dtype)
+            virial = virial + sum_up(far.virials.to(g.dtype), batch, s)
         output = {"forces": forces, "virial": virial, "stress": _stress(graph, virial)}
         if not self.training:
             half = edge_virials.detach() / 2
             virials = half.new_zeros(n, 3, 3).index_add(0, receiver, half)
             output["virials"] = virials.index_add(0, sender, half)
+            if isinstance(far, Written):
+                output["virials"] += far.virials.to(g.dtype)
         return output
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -300,9 +340,9 @@ def _stress(graph: Data, virial: Tensor) -> Tensor:  # (s, 3, 3)
     return virial / volume.to(virial.dtype)[:, None, None]
 
 
-def _gradient(y: Tensor, x: Tensor, *, create_graph: bool) -> Tensor:
-    """Differentiate a scalar; zero where it does not depend on `x` (a batch of lone atoms)."""
+def _gradients(y: Tensor, xs: Sequence[Tensor], *, create_graph: bool) -> list[Tensor]:
+    """Differentiate a scalar; zero where it does not depend on an x (a batch of lone atoms)."""
     if not y.requires_grad:
-        return torch.zeros_like(x)
-    (g,) = torch.autograd.grad(y, x, create_graph=create_graph, allow_unused=True)
-    return torch.zeros_like(x) if g is None else g
+        return [torch.zeros_like(x) for x in xs]
+    found = torch.autograd.grad(y, xs, create_graph=create_graph, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(xs, found, strict=True)]

@@ -69,6 +69,8 @@ class TDNConfig(NetworkConfig):
             raise ValueError("product: cp mixes the paths and needs path_weights: shared")
         if self.forces == "direct" and self.l_max == 0:
             raise ValueError("forces: direct needs l_max of at least 1")
+        if self.forces == "direct" and self.long_range is not None:
+            raise ValueError("long_range needs forces: conservative")
         return self
 
 

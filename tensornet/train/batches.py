@@ -12,7 +12,7 @@ from torch_geometric.data import Batch, Data
 from tensornet.datasets import ShardDataset
 from tensornet.train.processes import rank, share, size
 
-FIELDS = ("pos", "z", "cell", "pbc", "edge_shift")
+FIELDS = ("pos", "z", "cell", "pbc", "edge_shift", "charge")
 LABELS = ("energy", "interaction_energy", "forces", "stress")
 PRIME = 1_000_003
 

@@ -114,6 +114,7 @@ def test_fields_have_their_shapes_and_dtypes(atoms: Atoms, cutoff: float) -> Non
         "pbc": ((1, 3), torch.bool),
         "edge_index": ((2, e), torch.int64),
         "edge_shift": ((e, 3), torch.float64),
+        "charge": ((1,), torch.float64),
     }
     assert {key: (tuple(data[key].shape), data[key].dtype) for key in data.keys()} == expected  # noqa: SIM118
     assert edge_vectors(data).shape == (e, 3)

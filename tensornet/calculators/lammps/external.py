@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from tensornet.atoms import edge_vectors, graph
 from tensornet.calculators.lammps.wheel import communicator
-from tensornet.calculators.local import share, within_reach
+from tensornet.calculators.local import must_be_local, share, within_reach
 from tensornet.calculators.prepared import prepared
 from tensornet.calculators.verlet import VerletList
 from tensornet.models import Potential
@@ -267,7 +267,7 @@ def known_elements(model: Potential, elements: Sequence[str], caller: str) -> ND
 
     Raises:
         ValueError: If a symbol is none, the model does not know it, or the model has no energy
-            that its forces belong to.
+            that its forces belong to, or a long-range term.
     """
     known = [s for s, z in atomic_numbers.items() if z in model.elements]
     unknown = sorted({str(s) for s in elements} - set(known))
@@ -281,6 +281,7 @@ def known_elements(model: Potential, elements: Sequence[str], caller: str) -> ND
             f"`{caller}(model=...)` must have forces that are derivatives of its energy. Got a "
             "model with a head for forces."
         )
+    must_be_local(model, caller)
     return np.array([atomic_numbers[s] for s in elements])
 
 
