@@ -11,6 +11,7 @@ from tensornet.functional.ewald import electrostatics as electrostatics
 from tensornet.functional.funbat import FunctionalCP as FunctionalCP
 from tensornet.functional.funbat import FunctionalTucker as FunctionalTucker
 from tensornet.functional.gaussian import StateSpaceGP as StateSpaceGP
+from tensornet.functional.lattice import LatticeSum as LatticeSum
 from tensornet.functional.matern import Matern as Matern
 from tensornet.functional.picking import Picking as Picking
 from tensornet.functional.picking import integral as integral

@@ -56,12 +56,12 @@ def test_eight_hundred_charges_of_width_a_tenth() -> None:
     assert math.isclose(plan.parts.sigma, 0.1, rel_tol=1e-3)
     assert float((found.potentials - potentials).abs().max() / potentials.abs().max()) < 1e-9
     assert off(found.forces, forces) < 1e-9
-    low = plan.long_range(x, q).round(tolerance=1e-7)
+    whole = plan.long_range(x, q)
+    low = whole.round(tolerance=1e-6)
     assert max(low.ranks) <= 31
     points, _ = random_charges(300, 1)
-    whole = plan.long_range(x, q)
     error = (low.value(points) - whole.value(points)).abs().max() / whole.value(points).abs().max()
-    assert 1e-9 < error < 1e-6
+    assert 1e-8 < error < 5e-6
 
 
 @pytest.mark.parametrize(
