@@ -8,6 +8,7 @@ from tensornet.calculators.lammps import run_lammps as run_lammps
 from tensornet.calculators.many import Relaxation as Relaxation
 from tensornet.calculators.many import evaluate_many as evaluate_many
 from tensornet.calculators.many import relax_many as relax_many
+from tensornet.calculators.point_charges import PointChargeCalculator as PointChargeCalculator
 from tensornet.calculators.validation import Report as Report
 from tensornet.calculators.validation import Row as Row
 from tensornet.calculators.validation import validate as validate
