@@ -193,7 +193,7 @@ class ChargeSum:
         Derivatives:
             First order, in positions and charges.
         """
-        found: Tensor = _Energy.apply(positions, charges, self)
+        found: Tensor = _Energy.apply(positions, charges, self)  # type: ignore[no-untyped-call]
         return found
 
     def potential(
@@ -379,7 +379,7 @@ class _Energy(torch.autograd.Function):
         return field.energy
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:
         forces, potentials = ctx.saved_tensors
         return -g * forces, g * potentials, None

@@ -172,7 +172,8 @@ def _narrowed(
 ) -> tuple[tuple[Tensor | None, ...], tuple[Tensor, ...], Tensor]:
     """Steps and terms from the sharpest on, and what the terms have become in the whole basis."""
     narrowings: list[Tensor | None] = []
-    found, wide = [], []
+    found: list[Tensor] = []
+    wide: list[Tensor] = []
     lift = torch.eye(terms.shape[1], dtype=terms.dtype)
     for k in range(len(terms) - 1, -1, -1):
         values, vectors = _range(terms[: k + 1], weights)
@@ -248,7 +249,7 @@ def _by_parity(terms: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 def _panels(waves: float, relative: float) -> int:
     """How many panels the sharpest Gaussian needs, from its coefficient of degree 16."""
-    half = 2 * (max(relative, 1e-15) * math.factorial(LOCAL // 2)) ** (1 / LOCAL)
+    half: float = 2 * (max(relative, 1e-15) * math.factorial(LOCAL // 2)) ** (1 / LOCAL)
     return max(1, math.ceil(waves / (2 * half)))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tensornet.functional.splitting import KINDS, RangeSeparation
 
+_SAMPLES = 57  # of the long range within the cutoff
 _DENSE = 2**22  # distances at once, where no kernel is compiled
 
 
@@ -25,13 +26,9 @@ def polynomial(parts: RangeSeparation, precision: float) -> Tensor:
     Returns:
         Coefficients in float64, the highest first.
     """
-
-    def values(z: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        r = parts.cutoff * np.sqrt(np.maximum(0.5 * (z + 1), 0.0))
-        found: np.ndarray = parts.long.value(torch.from_numpy(r)).numpy()  # type: ignore[type-arg]
-        return found
-
-    found = series.chebinterpolate(values, 56)
+    nodes = torch.cos(math.pi * (torch.arange(_SAMPLES, dtype=torch.float64) + 0.5) / _SAMPLES)
+    values = parts.long.value(parts.cutoff * (0.5 * (nodes + 1)).clamp(min=0).sqrt())
+    found = series.chebfit(nodes.numpy(), values.numpy(), _SAMPLES - 1)
     size = np.abs(found) > precision * float(parts.long.weights.sum())
     degree = int(np.flatnonzero(size)[-1]) if size.any() else 0
     return torch.from_numpy(series.cheb2poly(found[: degree + 2])[::-1].copy())

@@ -23,13 +23,11 @@ from tensornet.kernels import cell_moments, cell_slopes
 
 @dataclass(frozen=True, eq=False)
 class SmoothKernel:
-    """A sum of Gaussians of the distance between points of two boxes.
+    """A sum of Gaussians of the distance between points of a box.
 
     Args:
         weights: Weights of the terms, the sharpest first.
-        sources: One basis per coordinate for the charges.
-        targets: The same for the potential; the last narrowing of `sources` and the first of these
-            meet in the terms of `targets`.
+        modes: One basis per coordinate, with the terms in it.
     """
 
     weights: tuple[float, ...]
@@ -105,13 +103,12 @@ class SmoothKernel:
             part = (x.local[p] @ core.reshape(x.rank, -1)).reshape(a, y.rank, z.rank)
             part = (y.local.flatten(0, 1) @ part).reshape(-1, z.rank) @ z.local.flatten(0, 1).mT
             part = part.reshape(a, y.panels, a, z.panels, a).permute(1, 3, 0, 2, 4)
-            vectors = [r.mT.contiguous() for r in rows]
-            slopes = cell_slopes(part.reshape(-1, a, a, a), *vectors, cell).split(a, 1)
+            u, v, w = vectors = [r.mT.contiguous() for r in rows]
+            slopes = cell_slopes(part.reshape(-1, a, a, a), u, v, w, cell).split(a, 1)
             value[chosen] = (slopes[0] * vectors[0]).sum(1)
-            for k, (s, v) in enumerate(zip(slopes, vectors, strict=True)):
-                mode = self.modes[k]
+            for k, mode in enumerate(self.modes):
                 scale = 2 * mode.panels / (mode.high - mode.low)
-                slope[chosen, k] = scale * ((s @ derivative) * v).sum(1)
+                slope[chosen, k] = scale * ((slopes[k] @ derivative) * vectors[k]).sum(1)
         return value, slope
 
     def function(self, core: Tensor) -> ChebyshevTucker:

@@ -79,8 +79,8 @@ def test_other_kernels(kind: str, screening: float) -> None:
 
 
 def test_forces_are_the_gradient_of_the_energy() -> None:
-    x, q = random_charges(9, 3, 0.8)
-    plan = ChargeSum(CUBE, tolerance=1e-11, cutoff=1.5)
+    x, q = random_charges(4, 3, 0.8)
+    plan = ChargeSum(CUBE, tolerance=1e-4, cutoff=1.2)  # of the sum as it is, not of 1 / r
     assert torch.autograd.gradcheck(
         plan.energy, (x.requires_grad_(), q.requires_grad_()), rtol=1e-6, atol=1e-8
     )
@@ -143,17 +143,16 @@ def ewald(x: Tensor, q: Tensor, lengths: Tensor) -> Tensor:
     alpha, volume = 2.0, float(lengths.prod())
     d = x[:, None] - x
     total = -2 * alpha / math.sqrt(math.pi) * q
-    for n in itertools.product(range(-2, 3), repeat=3):
+    for n in itertools.product(range(-3, 4), repeat=3):
         r = (d + torch.tensor(n) * lengths).norm(dim=2)
         safe = torch.where(r > 0, r, 1.0)
         total = total + torch.where(r > 0, torch.erfc(alpha * safe) / safe, 0.0) @ q
-    for m in itertools.product(range(-13, 14), repeat=3):
-        k = 2 * math.pi * torch.tensor(m) / lengths
-        square = float(k @ k)
-        if square:
-            factor = 4 * math.pi / volume * math.exp(-square / (4 * alpha**2)) / square
-            total = total + factor * torch.cos(d @ k) @ q
-    return total
+    m = torch.cartesian_prod(*[torch.arange(-11.0, 12.0)] * 3)
+    k = 2 * math.pi * m[m.abs().sum(1) > 0] / lengths
+    square = k.square().sum(1)
+    factors = 4 * math.pi / volume * torch.exp(-square / (4 * alpha**2)) / square
+    c, s = torch.cos(x @ k.mT), torch.sin(x @ k.mT)
+    return total + c @ (factors * (q @ c)) + s @ (factors * (q @ s))
 
 
 def test_near_charges_compiled_and_by_all_pairs() -> None:
@@ -164,7 +163,7 @@ def test_near_charges_compiled_and_by_all_pairs() -> None:
         same = torch.cat([torch.arange(100), torch.full((50,), -1)])
         args = (plan.parts, plan._near, points, same, x, q)
         for found, want in zip(short_range(*args), _dense(*args), strict=True):
-            if isinstance(found, Tensor):
+            if isinstance(found, Tensor) and isinstance(want, Tensor):
                 assert torch.allclose(found, want, rtol=1e-10, atol=1e-10)
             else:
                 assert found == want == 0
