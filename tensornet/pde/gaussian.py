@@ -13,7 +13,9 @@ from tensornet.pde.domain import Domain
 from tensornet.pde.gaussian_evidence import Observed
 from tensornet.pde.gaussian_functionals import Functionals, Term, variances
 from tensornet.pde.gaussian_kernel import FAMILIES, SpectralMixture
+from tensornet.pde.gaussian_kronecker import LARGEST
 from tensornet.pde.gaussian_newton import Search, solved
+from tensornet.pde.gaussian_plane import separable, solved_on_plane
 from tensornet.pde.gaussian_solution import GaussianProcessSolution, check_orders
 from tensornet.pde.gaussian_start import (
     begin,
@@ -23,6 +25,7 @@ from tensornet.pde.gaussian_start import (
 )
 from tensornet.pde.grid import Field, Grid
 
+DENSE = 1200  # observations from which Kronecker products are used where the problem has them
 MOST = 4000  # observations of which a dense covariance is factorised
 _WHERE = "GaussianProcessSolver"
 
@@ -37,6 +40,12 @@ class GaussianProcessSolver:
     an optimisation over its values. Frequencies, lengths, weights and noise are those with the
     largest evidence, found by L-BFGS from the spectrum of the source. No solution is needed for
     any choice.
+
+    On grids of two axes with more than 1200 observations, an operator of second derivatives with
+    constant coefficients, a source everywhere and no data, the covariance is a sum of Kronecker
+    products. The field then follows by conjugate gradients, preconditioned by eigenvectors of one
+    axis each, hyper-parameters from the evidence of some cells, and variances from what the nodes
+    tell of the field: these are rather too large than too small.
 
     It is slower than finite differences or Chebyshev collocation where everything is known. What
     it is for: sources that are noisy or known in part, scattered values of the field, error bars.
@@ -137,7 +146,8 @@ class GaussianProcessSolver:
         n += 0 if scattered is None else len(scattered[1])
         if not n:
             raise ValueError(f"`{where}(...)` must have a source, a boundary or data. Got none.")
-        if n > MOST:
+        plane = self._is_plane(reaction, data, len(rows), n)
+        if n > MOST and not plane:
             raise ValueError(
                 f"`{where}(...)` must have at most {MOST} observations, whose covariance is dense. "
                 f"Got {n}."
@@ -149,6 +159,10 @@ class GaussianProcessSolver:
             unit = float(values.square().mean() or variances(equation, kernels).mean())
             noise = None if source_noise is None else source_noise**2
             blocks["source"] = Observed(equation, values, noise, unit)
+        if plane:
+            return solved_on_plane(
+                self.grid, self.terms, blocks["source"], self._boundary, kernels, max_iterations
+            )
         for k, block in enumerate(self._boundary):
             blocks[f"side {k}"] = block
         if scattered is not None:
@@ -156,8 +170,20 @@ class GaussianProcessSolver:
             unit = float(scattered[1].square().mean() or 1.0)
             noise = None if data_noise is None else data_noise**2
             blocks["data"] = Observed(Functionals(scattered[0], (one,)), scattered[1], noise, unit)
-        search = Search(self.grid, blocks, kernels, max_iterations, rows)
+        search = Search(self.grid, blocks, kernels, max_iterations)
         return solved(search, reaction)
+
+    def _is_plane(
+        self,
+        reaction: Callable[[Tensor], Tensor] | None,
+        data: tuple[Tensor, Tensor] | None,
+        n_rows: int,
+        n: int,
+    ) -> bool:
+        """Whether covariances are sums of Kronecker products, and too large to be dense."""
+        linear = reaction is None and data is None and n_rows == self.grid.n_cells
+        small = self.grid.n_cells * (n - n_rows) <= LARGEST
+        return self.grid.dim == 2 and n > DENSE and linear and small and separable(self.terms)
 
     def _terms(self, operator: Mapping[tuple[int, ...], Field] | None) -> tuple[Term, ...]:
         """Coefficients at the centres."""
@@ -295,5 +321,12 @@ def _kernels(
             f"`{_WHERE}(kernels=...)` must be 'student', 'gaussian', or a SpectralMixture per "
             f"axis ({dim}). Got {kernels!r}."
         )
-    order = min(given, key=lambda k: FAMILIES[k.family]).family
-    return order, given
+    family = min(given, key=lambda k: FAMILIES[k.family]).family
+    wide = (
+        SpectralMixture(
+            k.weights.detach().double(), k.lengths.detach().double(),
+            k.frequencies.detach().double(), k.family,
+        )
+        for k in given
+    )  # fmt: skip
+    return family, tuple(wide)

@@ -159,6 +159,7 @@ class Parameters:
         lengths: Of the box.
         spacing: Of the grid; no wave shorter than two spacings is allowed.
         units: Per block of observations, its variance of noise, or a unit to learn it in.
+        longest: Largest length of a kernel over that of the box.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Parameters:
         lengths: Sequence[float],
         spacing: Sequence[float],
         units: Sequence[tuple[float | None, float]],
+        longest: float = 100.0,
     ) -> None:
         self.families = [k.family for k in start]
         self.sizes = [len(k.weights) for k in start]
@@ -177,7 +179,7 @@ class Parameters:
             parts += [kernel.weights.log(), kernel.lengths.log(), kernel.frequencies * length]
             top = float(kernel.weights.max().log())
             self.bounds += [(top - 60, top + 30)] * q
-            self.bounds += [(math.log(h / 4), math.log(100 * length))] * q
+            self.bounds += [(math.log(h / 4), math.log(longest * length))] * q
             self.bounds += [(0.0, math.pi * length / h)] * q
         learned = sum(noise is None for noise, _ in self.units)
         self.bounds += [(math.log(LEAST), math.log(10.0))] * learned
@@ -316,7 +318,7 @@ def climbed(
         return best, history, False
     done = scipy.optimize.minimize(
         watched, start, jac=True, method="L-BFGS-B", bounds=bounds,
-        options={"maxiter": max_iterations, "maxfun": 3 * max_iterations, "ftol": 1e-7},
+        options={"maxiter": max_iterations, "maxfun": 3 * max_iterations, "ftol": 1e-9},
         callback=lambda _: history.append(-least),
     )  # fmt: skip
     return best, history, bool(done.status != 1)

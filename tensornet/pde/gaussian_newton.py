@@ -38,14 +38,14 @@ class Search:
         blocks: Observations, by name.
         kernels: To begin with.
         max_iterations: Steps of the search.
-        rows: Cells at which the source is known.
+        longest: Largest length of a kernel over that of the box.
     """
 
     grid: Grid
     blocks: dict[str, Observed]
     kernels: Sequence[SpectralMixture]
     max_iterations: int
-    rows: Tensor
+    longest: float = 100.0
 
 
 class _Run:
@@ -62,7 +62,9 @@ class _Run:
         """Search from the present kernels, and condition."""
         grid, blocks = self.search.grid, list(self.blocks.values())
         units = [(b.noise, b.unit) for b in blocks]
-        parameters = Parameters(self.kernels, grid.lengths, grid.spacing, units)
+        parameters = Parameters(
+            self.kernels, grid.lengths, grid.spacing, units, self.search.longest
+        )
         covariances = crossed(blocks)
         vector = parameters.started(self.noises)
         if max_iterations:
@@ -81,6 +83,20 @@ class _Run:
         return Conditioned(blocks, hyper, covariances)
 
 
+def tuned(search: Search) -> tuple[Conditioned, tuple[float, ...], bool]:
+    """Search for hyper-parameters of linear observations.
+
+    Args:
+        search: What is observed.
+
+    Returns:
+        The process, the largest evidence after every step, and whether the search ended by itself.
+    """
+    run = _Run(search)
+    found = run.tuned(search.max_iterations)
+    return found, tuple(run.history) or (found.log_evidence,), run.settled
+
+
 def solved(search: Search, reaction: Callable[[Tensor], Tensor] | None) -> GaussianProcessSolution:
     """Condition on what is observed; for a reaction, around where the mean comes to rest.
 
@@ -91,7 +107,7 @@ def solved(search: Search, reaction: Callable[[Tensor], Tensor] | None) -> Gauss
     run = _Run(search)
     if reaction is None:
         found = run.tuned(search.max_iterations)
-        rested, rest = True, _residual(search, found, None)
+        rested, rest = True, _residual(search, found)
     else:
         found, rested, rest = _newton(run, reaction)
     grid = search.grid
@@ -186,7 +202,7 @@ def _linearised(reaction: Callable[[Tensor], Tensor], u: Tensor) -> tuple[Tensor
     return value.detach(), slope
 
 
-def _residual(search: Search, found: Conditioned, _: None) -> float | None:
+def _residual(search: Search, found: Conditioned) -> float | None:
     block = search.blocks.get("source")
     if block is None:
         return None
