@@ -116,8 +116,8 @@ class Line:
         S = S.clamp_min(0) + _FLOOR * S.mean()
         root = V * S.rsqrt()
         self.values, Q = torch.linalg.eigh(root.mT @ second @ root)
-        self.G = (V * S.sqrt()) @ Q
-        self.inverse = (root @ Q).mT
+        self.G: Tensor = (V * S.sqrt()) @ Q
+        self.inverse: Tensor = (root @ Q).mT
         inside = torch.einsum("ai,ij,aj->a", self.inverse, fourth, self.inverse)
         self.rest = (inside - self.values.square()).clamp_min(0)
         self.white = self.inverse.square().sum(1)

@@ -27,8 +27,8 @@ ONE = torch.ones((), dtype=torch.float64)
 
 
 def mixture(weights: list[float], lengths: list[float], waves: list[float]) -> SpectralMixture:
-    made = (torch.tensor(x, dtype=torch.float64) for x in (weights, lengths, waves))
-    return SpectralMixture(*made)
+    w, s, f = (torch.tensor(x, dtype=torch.float64) for x in (weights, lengths, waves))
+    return SpectralMixture(w, s, f)
 
 
 KERNELS = (
