@@ -8,26 +8,21 @@ from typing import Any, cast
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import (
-    Calculator,
-    PropertyNotImplementedError,
-    all_changes,
-    all_properties,
-)
+from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
-from ase.outputs import Properties
 from numpy.typing import NDArray
 
 from tensornet.atoms import total_charge
 from tensornet.calculators.dispersion import Dispersion
 from tensornet.calculators.prepared import prepared
+from tensornet.calculators.properties import Explaining
 from tensornet.calculators.verlet import VerletList
 from tensornet.models import Potential, members
 
 Model = str | PathLike[str] | Potential
 
 
-class PotentialCalculator(Calculator):
+class PotentialCalculator(Explaining):
     """An ASE calculator that runs a potential, or a committee of potentials.
 
     Units are ASE's: eV, eV/Å, and eV/Å³ for stress (tension positive, Voigt order xx, yy, zz, yz,
@@ -212,35 +207,6 @@ class PotentialCalculator(Calculator):
             ):
                 return []
         return list(super().check_state(atoms, tol))  # type: ignore[no-untyped-call]
-
-    def get_property(
-        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
-    ) -> Any:
-        """Give one property, computed if need be, as a copy that is the caller's.
-
-        Args:
-            name: One of `implemented_properties`.
-            atoms: The structure. By default the one of the last call.
-            allow_calculation: Whether to compute; if not, None is returned for what is not known.
-
-        Returns:
-            A number or an array in ASE's units.
-
-        Raises:
-            PropertyNotImplementedError: If this model or structure has no such property.
-        """
-        try:
-            return super().get_property(  # type: ignore[no-untyped-call]
-                name, atoms, allow_calculation
-            )
-        except PropertyNotImplementedError as error:
-            if name in ("stress", "stresses") and self._why_no_stress:
-                raise PropertyNotImplementedError(self._why_no_stress) from error
-            raise
-
-    def export_properties(self) -> Properties:
-        """Give the results that ASE has names for."""
-        return Properties({k: v for k, v in self.results.items() if k in all_properties})
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse parameters: a calculator is made with what it needs."""

@@ -6,21 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import (
-    Calculator,
-    PropertyNotImplementedError,
-    all_changes,
-    all_properties,
-)
-from ase.outputs import Properties
+from ase.calculators.calculator import all_changes
 from numpy.typing import ArrayLike, NDArray
 
+from tensornet.calculators.properties import Explaining
 from tensornet.functional import COULOMB, ChargeSum, electrostatic_forces
 
 METHODS = ("ewald", "direct", "range_separated")
 
 
-class PointChargeCalculator(Calculator):
+class PointChargeCalculator(Explaining):
     """An ASE calculator of charges that interact by Coulomb's law.
 
     Charges are given, or those of the structure (`atoms.set_initial_charges`). Crystals are summed
@@ -145,35 +140,6 @@ class PointChargeCalculator(Calculator):
                 f"same place. Got an energy of {results['energy']} eV."
             )
         self.atoms, self.results = atoms.copy(), results
-
-    def get_property(
-        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
-    ) -> Any:
-        """Give one property, computed if need be, as a copy that is the caller's.
-
-        Args:
-            name: One of `implemented_properties`.
-            atoms: The structure. By default the one of the last call.
-            allow_calculation: Whether to compute; if not, None is returned for what is not known.
-
-        Returns:
-            A number or an array in ASE's units.
-
-        Raises:
-            PropertyNotImplementedError: If this structure or method has no such property.
-        """
-        try:
-            return super().get_property(  # type: ignore[no-untyped-call]
-                name, atoms, allow_calculation
-            )
-        except PropertyNotImplementedError as error:
-            if name in ("stress", "stresses") and self._why_no_stress:
-                raise PropertyNotImplementedError(self._why_no_stress) from error
-            raise
-
-    def export_properties(self) -> Properties:
-        """Give the results that ASE has names for."""
-        return Properties({k: v for k, v in self.results.items() if k in all_properties})
 
     def _charges_of(self, atoms: Atoms) -> NDArray[np.float64]:
         if isinstance(self.charges, Mapping):
