@@ -138,9 +138,9 @@ class GaussianProcessSolver:
         where = f"{_WHERE}.solve"
         _check.at_least(where, 0, max_iterations=max_iterations)
         _check.tolerance(where, source_noise=source_noise, data_noise=data_noise)
-        if source is None and reaction is not None:
-            raise ValueError(f"`{where}(source=...)` must be known of a nonlinear equation.")
         values, rows = self._source(source, where)
+        if reaction is not None and not len(rows):
+            raise ValueError(f"`{where}(source=...)` must be known of a nonlinear equation.")
         scattered = self._data(data, where)
         n = len(rows) + sum(len(b.values) for b in self._boundary)
         n += 0 if scattered is None else len(scattered[1])
@@ -199,7 +199,12 @@ class GaussianProcessSolver:
                     f"the family {self.family!r}. Got {orders}. (Fields of the family 'gaussian' "
                     "have four derivatives here.)"
                 )
-            field = self.grid.field(value, where=_WHERE, name="operator")
+            field = self.grid.field(value, where=_WHERE, name="operator").detach()
+            if field.ndim > dim:
+                raise ValueError(
+                    f"`{_WHERE}(operator=...)` must have coefficients of the shape "
+                    f"{self.grid.shape} of the grid. Got {tuple(field.shape)}."
+                )
             number = isinstance(value, int | float)
             made.append((orders, field.flatten()[0] if number else field.flatten()))
         return tuple(made)
@@ -229,7 +234,7 @@ class GaussianProcessSolver:
                 sign = float(step) if side.kind == "neumann" else 1.0
                 term = orders, torch.tensor(sign, dtype=torch.float64)
                 where = torch.stack([x.flatten() for x in mesh], 1)
-                values = value.expand(mesh[0].shape).flatten()
+                values = value.detach().expand(mesh[0].shape).flatten()
                 found.append(Observed(Functionals(where, (term,)), values))
         return found
 
@@ -251,7 +256,7 @@ class GaussianProcessSolver:
                 f"{tuple(field.shape)}."
             )
         rows = known.flatten().nonzero()[:, 0]
-        return field.flatten()[rows].contiguous(), rows
+        return field.detach().flatten()[rows].contiguous(), rows
 
     def _data(self, data: tuple[Tensor, Tensor] | None, where: str) -> tuple[Tensor, Tensor] | None:
         if data is None:
