@@ -132,12 +132,37 @@ def smooth(
             f"{int((steps <= 0).sum())} steps that do not. (Sort them, and add up the messages of "
             "equal ones.)"
         )
-    transition = kernel.transition(torch.cat([steps.new_zeros(1), steps]))
-    innovation = torch.cat([kernel.stationary()[None], kernel.innovation(steps)])
+    transition, innovation = _steps(kernel, coordinates)
     inputs = (transition, innovation, precision, shift)
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     found = (scan_reference if differentiable else _scan)(*inputs)
     return MarkovPosterior(kernel, coordinates, *found)
+
+
+def log_evidence(kernel: Matern, coordinates: Tensor, precision: Tensor, shift: Tensor) -> float:
+    """Give the logarithmic evidence that `smooth` gives, of one series, by the filter alone.
+
+    Args:
+        kernel: As for `smooth`.
+        coordinates: The same.
+        precision: (n, r, r).
+        shift: (n, r).
+    """
+    from tensornet.functional.state_space_scan import forwards
+
+    steps = [x.contiguous().numpy() for x in (*_steps(kernel, coordinates), precision, shift)]
+    n, r = shift.shape
+    size = r * kernel.n_states
+    out = [shift.new_empty(n, *shape).numpy() for shape in ((size,), (size, size)) * 2]
+    return float(forwards(*steps, *out, shift.new_empty(n, r, r).numpy(), shift.clone().numpy()))
+
+
+def _steps(kernel: Matern, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """Give transition and innovation to each coordinate; the first begins from the prior."""
+    steps = torch.diff(coordinates)
+    transition = kernel.transition(torch.cat([steps.new_zeros(1), steps]))
+    innovation = torch.cat([kernel.stationary()[None], kernel.innovation(steps)])
+    return transition, innovation
 
 
 def scan_reference(

@@ -43,6 +43,27 @@ def test_dense_regression(nu: float) -> None:
     torch.testing.assert_close(model.predict(x, noise=True)[1], got[1] + 0.05)
 
 
+@pytest.mark.parametrize("noise", [1e-4, 1e-12])
+def test_hardly_any_noise_in_fifty_digits(noise: float) -> None:
+    mpmath = pytest.importorskip("mpmath")
+    t = torch.linspace(0, 5, 20) + 0.05 * torch.rand(20)
+    y, x = torch.sin(t), torch.tensor([-1.0, 2.3, 7.0])
+    mean, variance = StateSpaceGP(Matern(2.5), noise).fit(t, y).predict(x)
+    with mpmath.workdps(50):
+
+        def covariance(a: Tensor, b: Tensor) -> Any:
+            d = mpmath.sqrt(5) * abs(mpmath.mpf(float(a)) - mpmath.mpf(float(b)))
+            return (1 + d + d * d / 3) * mpmath.exp(-d)
+
+        gram = mpmath.matrix([[covariance(a, b) for b in t] for a in t])
+        weights = mpmath.lu_solve(gram + noise * mpmath.eye(20), mpmath.matrix(y.tolist()))
+        for k in range(3):
+            cross = mpmath.matrix([covariance(x[k], a) for a in t])
+            solved = mpmath.lu_solve(gram + noise * mpmath.eye(20), cross)
+            assert abs(mpmath.fdot(cross, weights) - float(mean[k])) < 1e-14
+            assert abs(1 - mpmath.fdot(cross, solved) - float(variance[k])) < 1e-14
+
+
 def test_several_series_and_arrays() -> None:
     t, y = data(40)
     both = torch.stack([y, 2 - y], 1)
