@@ -417,5 +417,10 @@ def _smooth_kernel(
         if length not in known:
             period = length if periodic else None
             known[length] = common_basis(0.0, length, weights, exponents, goal, period=period)
+            if known[length].error > 10 * goal:
+                raise ValueError(
+                    "`ChargeSum(tolerance=...)` must be above what rounding leaves. Got "
+                    f"{tolerance}. (Take a larger tolerance or cutoff.)"
+                )
         modes.append(known[length].moved(low, high))
     return SmoothKernel(tuple(weights.flip(0).tolist()), (modes[0], modes[1], modes[2]))

@@ -20,6 +20,7 @@ LOCAL = 16  # coefficients on a panel
 _POINTS = 320  # at which the error of a basis is measured, at least
 _FEW = 33  # of them against all
 _TRIES = 12
+_LARGEST = 1400  # coefficients on a side, so that tables stay below some hundred MB
 _NARROWER = 0.85  # of a basis, that makes a step to a smaller one worth it
 
 
@@ -118,11 +119,20 @@ def common_basis(
         exponents: Exponents of the terms, ascending.
         goal: Largest weighted error of all terms together.
         period: Sums the terms over images this far from each other.
+
+    Raises:
+        ValueError: If the terms are too sharp for the side.
     """
     length = high - low
     top = math.sqrt(float(exponents[-1]))
     m = int(4.7 * length * top * (1 + max(0.0, -math.log10(goal) - 9) / 20)) + 40
     m += 1 - m % 2
+    if m > _LARGEST:
+        raise ValueError(
+            "`ChargeSum(cutoff=...)` must be at least about a seventieth of the longest side. Got "
+            f"a side of {length:.4g} and Gaussians of width {math.sqrt(0.5) / top:.4g}. (Take a "
+            "larger cutoff or sigma.)"
+        )
     points = chebyshev.points(m, low, high, dtype=torch.float64)
     tables = gaussians(points, points, exponents, period)  # (k, m, m)
     series = torch.stack(

@@ -194,6 +194,7 @@ def test_few_charges(n: int) -> None:
         ({"charges": torch.ones(3).double()}, r"must have shape \(n\)"),
         ({"box": [(0, 1)] * 2}, "must have three sides. Got 2"),
         ({"tolerance": 1e-20}, "from 1e-12 to 0.1. Got 1e-20"),
+        ({"cutoff": 0.01}, "at least about a seventieth of the longest side"),
         ({"cutoff": -1.0}, "positive length. Got -1.0"),
         ({"periodic": True}, "must add up to zero in a periodic box. Got 2"),
         ({"periodic": True, "kind": "dispersion"}, "must be coulomb in a periodic box"),
