@@ -2,7 +2,7 @@
 
 from tensornet.functional.charges import ChargeField as ChargeField
 from tensornet.functional.charges import ChargeSum as ChargeSum
-from tensornet.functional.charges import RangeSeparated as RangeSeparated
+from tensornet.functional.charges_fixed import RangeSeparated as RangeSeparated
 from tensornet.functional.ewald import COULOMB as COULOMB
 from tensornet.functional.ewald import ElectrostaticForces as ElectrostaticForces
 from tensornet.functional.ewald import Electrostatics as Electrostatics
