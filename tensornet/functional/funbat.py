@@ -16,6 +16,7 @@ from tensornet.functional.funbat_moments import Moments, packed
 from tensornet.functional.funbat_run import Outcome, run
 from tensornet.functional.matern import Matern, Numbers, checked_series
 
+_POINTS = 20_000  # of a batch of predictions
 Progress = Callable[[int, float], None]
 
 
@@ -97,8 +98,8 @@ class FunctionalTucker:
         Args:
             coordinates: One row per observation, one column per mode, (n, K).
             values: (n,).
-            progress: Called after each sweep with its number and the bound per observation; an
-                error that it raises stops the fit.
+            progress: Called after each sweep of the best start with its number and the bound per
+                observation; an error that it raises stops the fit.
 
         Returns:
             The model itself.
@@ -128,7 +129,7 @@ class FunctionalTucker:
             RuntimeError: If the model was not fitted.
             ValueError: If the coordinates have other columns, or are not finite.
         """
-        fitted, modes = self._fitted("predict"), []
+        fitted = self._fitted("predict")
         x = checked_series(f"{type(self).__name__}.predict", "coordinates", coordinates)
         order = len(fitted.inference.modes)
         if x.ndim != 2 or x.shape[1] != order:
@@ -136,18 +137,24 @@ class FunctionalTucker:
                 f"`{type(self).__name__}.predict(coordinates=...)` must have shape (m, {order}). "
                 f"Got {tuple(x.shape)}."
             )
-        index = []
-        for k in range(order):
+        mean, variance = (torch.cat(z) for z in zip(*map(self._at, x.split(_POINTS)), strict=True))
+        mean = fitted.constant + fitted.scale * mean
+        return mean, fitted.scale**2 * variance + noise * self.noise
+
+    def _at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of scaled values."""
+        fitted = self._fitted("predict").inference
+        index, means, seconds = [], [], []
+        for k in range(x.shape[1]):
             t, place = torch.unique(x[:, k], return_inverse=True)
-            modes.append(self.factors(k, t))
+            mean, covariance = self.factors(k, t)
             index.append(place)
-        moments = Moments(index, fitted.inference.moments.ranks, self._diagonal)
-        core = fitted.inference.core
-        mean = moments.values(core.mean, [m for m, _ in modes])
-        seconds = [packed(c + m[:, :, None] * m[:, None]) for m, c in modes]
-        square = moments.values(moments.packed_core(core.second), seconds)
-        variance = fitted.scale**2 * (square - mean.square()).clamp(min=0)
-        return fitted.constant + fitted.scale * mean, variance + noise * self.noise
+            means.append(mean)
+            seconds.append(packed(covariance + mean[:, :, None] * mean[:, None]))
+        moments = Moments(index, fitted.moments.ranks, self._diagonal)
+        value = moments.values(fitted.core.mean, means)
+        square = moments.values(moments.packed_core(fitted.core.second), seconds)
+        return value, (square - value.square()).clamp(min=0)
 
     def factors(self, mode: int, coordinates: Numbers) -> tuple[Tensor, Tensor]:
         """Give the factor functions of a mode.

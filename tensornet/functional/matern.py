@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -193,7 +194,7 @@ def checked_series(where: str, name: str, x: Numbers) -> Tensor:
         ValueError: If it is empty, or holds NaN or infinite numbers.
     """
     try:
-        tensor = torch.as_tensor(x)
+        tensor = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"`{where}({name}=...)` must be an array of numbers. Got {type(x).__name__}."
