@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tensornet._typing import AnyPath
 from tensornet.models import CONFIGS
 from tensornet.models import config as model_config_of
+from tensornet.models.long_range import LongRangeConfig
 from tensornet.train.recipe import Block, Recipe, RecipeError
 from tensornet.train.unique_keys import UniqueKeyLoader
 
@@ -148,6 +149,8 @@ def _one_line(error: ValidationError, *, prefix: str = "", known: Sequence[str] 
 
 def _suggest(key: str, known: Sequence[str]) -> str:
     block, _, name = key.rpartition(".")
+    if block == "model.long_range":
+        known = list(LongRangeConfig.model_fields)
     beside = list(known) or [k.rpartition(".")[2] for k in _keys() if k.rpartition(".")[0] == block]
     if near := difflib.get_close_matches(name, beside, n=1):
         return f"Did you mean `{block + '.' if block else ''}{near[0]}`?"

@@ -146,3 +146,14 @@ def test_to_yaml_names_every_default(smallest: Path) -> None:
     content = yaml.safe_load(load_recipe(smallest).to_yaml())
     assert content["optimizer"]["schedule"] == "cosine"
     assert content["model"]["sigma"] == 2.5
+
+
+def test_a_block_inside_of_the_model(smallest: Path) -> None:
+    charged = [
+        "model={name: gaunt, long_range: {charges: predicted}}",
+        "model.long_range.smearing=0.8",
+    ]
+    recipe = load_recipe(smallest, charged)
+    assert recipe.model.model_dump()["long_range"]["smearing"] == 0.8
+    with pytest.raises(RecipeError, match=r"Did you mean `model.long_range.smearing`"):
+        load_recipe(smallest, [*charged, "model.long_range.smear=1"])
