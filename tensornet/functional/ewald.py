@@ -82,7 +82,7 @@ def electrostatics(
         batch: The structure of each charge, in order, as in PyTorch Geometric.
         smearing: Width (standard deviation of each coordinate) of Gaussians that stand for all the
             charges, Å: pairs then interact by erf(r/(2 smearing))/r, which is finite. Zero for
-            points.
+            points, whose energy is infinite where two are at one place.
         tolerance: Error of the potentials, in units of the root-mean-square charge over 1 Å (in
             volts times 14.4), and of fields, of the same over 1 Å². Estimated with a margin, for
             charges that are not correlated.
@@ -97,7 +97,8 @@ def electrostatics(
             lattice vector only, or periodic lattice vectors span no area or volume.
 
     Derivatives:
-        Of any order, with respect to positions, charges, and cell.
+        Of any order, with respect to positions, charges, and cell. For clusters, memory grows with
+        the square of the number of charges.
 
     References:
         Ewald, Annalen der Physik 369, 253 (1921); Kolafa & Perram, Molecular Simulation 9, 351

@@ -104,8 +104,13 @@ def _kernel(
     d = x[:, :, None] - y[:, None]
     pair = here[:, :, None] & there[:, None]
     pair = pair & ~torch.ones_like(pair).tril(first).triu(first)  # no charge sees itself
-    r = torch.where(pair, d.square().sum(-1), 1.0).sqrt()
+    r = _length(torch.where(pair, d.square().sum(-1), 1.0), high)
     return d, torch.where(pair, rest(r, 0.0, high), 0.0), r
+
+
+def _length(square: Tensor, high: float) -> Tensor:
+    """Distances; those of Gaussians at one place a little above zero, where formulas hold."""
+    return (square.clamp(min=1e-8) if math.isfinite(high) else square).sqrt()
 
 
 def half_list(
@@ -165,7 +170,7 @@ def list_potentials(
         high: As in `rest`.
     """
     i, j = ends
-    kernel = rest(d.square().sum(-1).sqrt(), low, high)
+    kernel = rest(_length(d.square().sum(-1), high), low, high)
     out = torch.zeros_like(q).index_add(0, i, kernel * q.index_select(0, j))
     return out.index_add(0, j, kernel * q.index_select(0, i))
 
@@ -188,7 +193,7 @@ def list_slopes(
     """
     i, j = ends
     qi, qj = q.index_select(0, i), q.index_select(0, j)
-    r = d.square().sum(-1).sqrt()
+    r = _length(d.square().sum(-1), high)
     kernel = rest(r, low, high)
     out = torch.zeros_like(q).index_add(0, i, kernel * qj).index_add(0, j, kernel * qi)
     g = (slope(r, kernel, low, high) * qi * qj)[:, None] * d

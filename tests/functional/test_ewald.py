@@ -321,6 +321,24 @@ def test_single_precision_and_the_smallest_sizes() -> None:
     assert gap.energy[:2].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("width", [None, 1.2])
+@pytest.mark.parametrize("pbc", KINDS.values(), ids=KINDS)
+def test_charges_at_one_place(pbc: Tensor, width: float | None) -> None:
+    x, q, cell = charges()
+    x[1] = x[0]
+    near = x.clone()
+    near[1, 0] += 1e-3
+    words: dict[str, Any] = {"pbc": pbc, "smearing": 0.6, "tolerance": 1e-11, "width": width}
+    found = electrostatic_forces(x, q, cell, **words)
+    beside = electrostatic_forces(near, q, cell, **words)
+    torch.testing.assert_close(found.potentials, beside.potentials, rtol=0, atol=0.02)
+    torch.testing.assert_close(found.forces, beside.forces, rtol=0, atol=0.05)
+    pair = electrostatics(torch.zeros(2, 3), torch.ones(2), smearing=0.6)
+    assert float(pair.energy) == pytest.approx(COULOMB / (0.6 * math.sqrt(math.pi)), rel=1e-7)
+    points = electrostatics(torch.zeros(2, 3), torch.ones(2))
+    assert math.isinf(float(points.energy))
+
+
 def test_refusals() -> None:
     x, q, cell = charges()
     cases: list[tuple[dict[str, Any], str]] = [
