@@ -79,7 +79,7 @@ for axis, (title, solutions) in zip(axes[1:], results.items(), strict=True):
         axis.loglog(range(1, len(solution.residuals) + 1), solution.residuals, label=name)
     axis.set(title=title, xlabel="iteration + 1", ylabel="relative residual", ylim=(1e-9, 30))
 axes[1].legend(fontsize=7, ncols=2, loc="upper right")
-figure.savefig("poisson_solvers.png", dpi=110)
+figure.savefig("poisson_solvers.png", dpi=95)
 
 # %% What this example claims
 for title, solutions in results.items():

@@ -81,7 +81,7 @@ for name, run in runs.items():
 axes[2].set(xlim=(0, 60), xlabel="iterations", ylabel="relative residual", title="192 x 192")
 axes[2].legend(fontsize=8)
 figure.tight_layout()
-figure.savefig("learned_directions.png", dpi=110)
+figure.savefig("learned_directions.png", dpi=80)
 
 # %% What this example claims
 assert asymmetry < 1e-13

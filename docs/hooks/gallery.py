@@ -16,6 +16,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "figures" / "gallery"
+LARGEST = 150_000  # bytes; above it 256 colours have to do
 
 
 def draw(numbers: Sequence[str] = ()) -> list[Path]:
@@ -30,8 +31,10 @@ def draw(numbers: Sequence[str] = ()) -> list[Path]:
         with tempfile.TemporaryDirectory() as folder:
             words = [sys.executable, str(script)]
             subprocess.run(words, cwd=folder, env={**os.environ, "PYTHONPATH": path}, check=True)
-            few_colours = Image.open(Path(folder) / name).convert("RGB").quantize(256)
-            few_colours.save(PICTURES / f"{script.stem}.png", optimize=True)  # a third of the size
+            image = Image.open(Path(folder) / name).convert("RGB")
+            if (Path(folder) / name).stat().st_size > LARGEST:
+                image = image.quantize(256)
+            image.save(PICTURES / f"{script.stem}.png", optimize=True)
         drawn.append(PICTURES / f"{script.stem}.png")
     return drawn
 
