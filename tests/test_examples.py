@@ -98,7 +98,7 @@ def test_training_of_directions(tmp_path: Path) -> None:
         *("direction_data", "dmrg", "factorized_linear", "flow_step", "funbat"),
         *("harmonics", "interop", "kernels", "lordnet", "poisson_sphere"),
         *("spectral", "stencil", "tdn_products", "tucker"),
-        *("gaussian_pde", "picking"),
+        *("electrostatics", "gaussian_pde", "picking"),
     ],
 )
 def test_benchmark_that_runs_alone(name: str, tmp_path: Path) -> None:
