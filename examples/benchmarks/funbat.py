@@ -2,8 +2,8 @@
 
 Two tables. The smoother: how far it is from the dense equations, and how time grows when the number
 of observations doubles, beside the dense equations and scikit-learn. The models: three generated
-problems with irregular coordinates and noise, each from several seeds, where every held-out point
-is new to all. Rows are medians over the seeds.
+problems with irregular coordinates and noise, each from several seeds, where no held-out
+point was observed. Rows are medians over the seeds.
 
 - `stations`: 40 places in the plane, 90 irregular times, 30 % of their pairs observed; what is held
   out are other pairs of the same places and times.
