@@ -18,6 +18,7 @@ from tensornet.pde.gaussian_kernel import SpectralMixture
 JITTER = 1e-13  # variance added to every functional, over its variance beforehand
 LEAST = 1e-13  # variance of noise that is learned, over its unit
 SHORTER = (1.0, 0.3, 0.1)  # lengths tried first, over those from the spectrum
+TRIED = 3  # of these, as long as the search stops at once where round-off hides the slope
 NOISES = (1e-10, 1e-6, 1e-3, 3e-2, 0.3)  # variances of noise tried first, in their units
 _REFUSED = 1e15  # loss where a covariance is not positive definite in floating point
 
@@ -264,12 +265,12 @@ def loss(
     return evaluated
 
 
-def best_start(
+def best_starts(
     evaluated: Loss,
     parameters: Parameters,
     noises: Sequence[float | None],
-) -> NDArray[Any]:
-    """Of a few lengths and variances of noise, those with the largest evidence.
+) -> list[NDArray[Any]]:
+    """A few lengths and variances of noise, those with the largest evidence first.
 
     Args:
         evaluated: Minus the logarithm of the evidence, and its gradient.
@@ -278,7 +279,7 @@ def best_start(
     """
     amounts = NOISES if any(noise is None for noise in noises) else NOISES[:1]
     starts = [parameters.started(noises, s, noise) for s in SHORTER for noise in amounts]
-    return min(starts, key=lambda vector: evaluated(vector, False)[0])
+    return sorted(starts, key=lambda vector: evaluated(vector, False)[0])[:TRIED]
 
 
 def climbed(
@@ -321,4 +322,4 @@ def climbed(
         options={"maxiter": max_iterations, "maxfun": 3 * max_iterations, "ftol": 1e-9},
         callback=lambda _: history.append(-least),
     )  # fmt: skip
-    return best, history, bool(done.status != 1)
+    return best, history, bool(done.status == 0)

@@ -13,7 +13,7 @@ from tensornet.pde.gaussian_evidence import (
     Conditioned,
     Observed,
     Parameters,
-    best_start,
+    best_starts,
     climbed,
     crossed,
     loss,
@@ -26,6 +26,7 @@ from tensornet.pde.grid import Grid
 _LINEARISATIONS = 30  # at most, after the hyper-parameters are settled
 _SETTLED = 1e-7  # change of the mean, relative, at which they end
 _SMALL = 1e-4  # change from which on they also end where it falls no more, as round-off is reached
+_AT_ONCE = 3  # values of the evidence at a search that got nowhere
 _TUNED = 3  # linearisations around which hyper-parameters are searched
 
 
@@ -68,12 +69,15 @@ class _Run:
         covariances = crossed(blocks)
         vector = parameters.started(self.noises)
         if max_iterations:
-            evaluated = loss(blocks, parameters, covariances)
+            evaluated, starts = loss(blocks, parameters, covariances), [vector]
             if not self.history:
-                vector = best_start(evaluated, parameters, self.noises)
-            vector, history, self.settled = climbed(
-                evaluated, vector, parameters.bounds, max_iterations
-            )
+                starts = best_starts(evaluated, parameters, self.noises)
+            tried = []
+            for start in starts:
+                tried.append(climbed(evaluated, start, parameters.bounds, max_iterations))
+                if len(tried[-1][1]) > _AT_ONCE:
+                    break
+            vector, history, self.settled = max(tried, key=lambda run: run[1][-1])
             self.history += history
         hyper = parameters.unpacked(torch.from_numpy(vector))
         if not max_iterations:  # as they were given, not clipped into the bounds of a search
