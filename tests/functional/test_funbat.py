@@ -80,34 +80,36 @@ def test_the_bound_never_falls_and_the_end_is_a_fixed_point(kind: type[Functiona
     torch.testing.assert_close(wide, spread, rtol=2e-3, atol=0)
 
 
-def test_error_bars_and_baselines() -> None:
-    x, y = data(500, 0.05)
+@pytest.mark.parametrize(
+    "kind", [FunctionalTucker, pytest.param(FunctionalCP, marks=pytest.mark.slow)]
+)
+def test_error_bars(kind: type[FunctionalTucker]) -> None:
+    x, y = data(400, 0.05)
     g = torch.Generator().manual_seed(7)
     test = torch.rand(2000, 3, generator=g)  # no coordinate of which was seen
-    for kind in MODELS:
-        model = kind(3, restarts=1).fit(x, y)
-        assert model.converged, model.message
-        mean, variance = model.predict(test)
-        error = mean - field(test)
-        assert float(error.square().mean().sqrt()) < 0.6 * 0.05
-        assert model.noise**0.5 == pytest.approx(0.05, rel=0.15)
-        inside = (error.abs() < 1.645 * variance.sqrt()).double().mean()
-        assert 0.8 < float(inside) < 0.995
-        fresh = error + 0.05 * torch.randn(2000, generator=g)
-        wide = model.predict(test, noise=True)[1]
-        assert 0.85 < float((fresh.abs() < 1.645 * wide.sqrt()).double().mean()) < 0.95
-        far = model.predict(test + torch.tensor([20.0, 0, 0]))
-        assert float(far[1].mean()) > 10 * float(variance.mean())
-        assert model.outcome is not None
-        assert float((far[0] - model.outcome.constant).abs().max()) < 1e-3  # the prior
+    model = kind(3, restarts=1).fit(x, y)
+    assert model.converged, model.message
+    mean, variance = model.predict(test)
+    error = mean - field(test)
+    assert float(error.square().mean().sqrt()) < 0.6 * 0.05
+    assert model.noise**0.5 == pytest.approx(0.05, rel=0.15)
+    inside = (error.abs() < 1.645 * variance.sqrt()).double().mean()
+    assert 0.8 < float(inside) < 0.995
+    fresh = error + 0.05 * torch.randn(2000, generator=g)
+    wide = model.predict(test, noise=True)[1]
+    assert 0.85 < float((fresh.abs() < 1.645 * wide.sqrt()).double().mean()) < 0.95
+    far = model.predict(test + torch.tensor([20.0, 0, 0]))
+    assert float(far[1].mean()) > 10 * float(variance.mean())
+    assert model.outcome is not None
+    assert float((far[0] - model.outcome.constant).abs().max()) < 1e-3  # the prior
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("rank", [1, 2, 4])
+@pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_collapse(kind: type[FunctionalTucker], rank: int, seed: int) -> None:
     x, y = data(150)
-    model = kind(rank, restarts=1, seed=seed, max_sweeps=12).fit(x, y)
+    model = kind(rank, restarts=1, seed=seed, max_sweeps=8).fit(x, y)
     error = (model.predict(x)[0] - y).std() / y.std()
     assert float(error) < (0.95 if rank == 1 else 0.75)
     assert "next to nothing" not in model.message
