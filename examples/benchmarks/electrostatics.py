@@ -300,7 +300,7 @@ def main() -> None:
     rows["kernel"] = [] if options.smoke else list(kernel())
     rows["lattice"] = lattice()
     about = {"load": LOAD, "tolerance": TOLERANCE}
-    write(options.out, {"origin": origin(packages), **about, **rows})
+    write(options.out, {**origin(packages), **about, **rows})
 
 
 if __name__ == "__main__":
