@@ -1,9 +1,9 @@
 """Functions in tensor format: charges, fields and Gaussian processes, without a grid of points."""
 
+from tensornet.atoms.units import COULOMB as COULOMB
 from tensornet.functional.charges import ChargeField as ChargeField
 from tensornet.functional.charges import ChargeSum as ChargeSum
 from tensornet.functional.charges_fixed import RangeSeparated as RangeSeparated
-from tensornet.functional.ewald import COULOMB as COULOMB
 from tensornet.functional.ewald import ElectrostaticForces as ElectrostaticForces
 from tensornet.functional.ewald import Electrostatics as Electrostatics
 from tensornet.functional.ewald import electrostatic_forces as electrostatic_forces

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tensornet.atoms.units import COULOMB
 from tensornet.functional.ewald_pairs import (
     cluster_potentials,
     cluster_slopes,
@@ -16,13 +17,11 @@ from tensornet.functional.ewald_pairs import (
 from tensornet.functional.ewald_problem import Problem
 from tensornet.functional.ewald_waves import wave_potentials, wave_slopes
 
-COULOMB = 14.399645478425668  # e²/(4 pi epsilon_0) in eV Å, CODATA 2018
-
 
 class Electrostatics(NamedTuple):
     """What charges do to each other, without what each does to itself.
 
-    Args:
+    Attributes:
         energy: Of each structure, (s,), eV.
         energies: Half of each charge times its potential, (n,), eV; they add up to `energy`.
         potentials: At the charges, (n,), V: derivatives of `energy` by the charges.
@@ -36,7 +35,7 @@ class Electrostatics(NamedTuple):
 class ElectrostaticForces(NamedTuple):
     """The same with first derivatives.
 
-    Args:
+    Attributes:
         energy: Of each structure, (s,), eV.
         energies: Half of each charge times its potential, (n,), eV.
         potentials: At the charges, (n,), V.

@@ -287,8 +287,7 @@ class FunctionalCP(FunctionalTucker):
     Cost per entry grows with the square of the rank, not with its power ``2 K``.
 
     Args:
-        ranks: Number of terms.
-        **settings: As for `FunctionalTucker`.
+        ranks: Number of terms. All other settings are those of `FunctionalTucker`.
 
     Raises:
         TypeError: If a setting is no number.

@@ -7,11 +7,10 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
+from tensornet.atoms.units import COULOMB
 from tensornet.layers.attention import sum_to_receivers
 from tensornet.layers.jets import evaluate, over, times
 from tensornet.layers.radial import envelope_jet
-
-COULOMB = 14.399645478425668  # e²/(4 pi epsilon_0) in eV Å, CODATA 2018
 
 
 class BindingShift(nn.Module):

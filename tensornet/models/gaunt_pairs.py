@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from tensornet.atoms import COULOMB
 from tensornet.kernels.pairs.cpu import Edges
 from tensornet.layers import ZBL
-from tensornet.layers.energy import COULOMB
 from tensornet.layers.radial import FLAT
 
 if TYPE_CHECKING:
