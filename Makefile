@@ -14,7 +14,7 @@ OUT ?= demo
 demo: install
 	$(PYTHON) -m tensornet demo --out $(OUT) --overwrite
 
-test: check
+test: check docs
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto
 
 check: install-dev
