@@ -9,8 +9,8 @@ import torch
 from scipy.special import erfc
 from torch import Tensor
 
+from tensornet.atoms import COULOMB
 from tensornet.functional import electrostatic_forces, electrostatics
-from tensornet.functional.ewald import COULOMB
 
 FCC = torch.tensor([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
 ALL, SLAB, NONE = (torch.tensor(p) for p in ([True] * 3, [True, True, False], [False] * 3))

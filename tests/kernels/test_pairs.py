@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from tensornet.atoms import COULOMB
 from tensornet.kernels.pairs.cpu import Edges
 from tensornet.layers import ZBL, level_out, polynomial_envelope
-from tensornet.layers.energy import COULOMB
 from tensornet.layers.radial import FLAT
 
 CUTOFF = 4.0
