@@ -18,4 +18,5 @@ from tensornet.models.potential import Potential as Potential
 from tensornet.models.registry import CONFIGS as CONFIGS
 from tensornet.models.registry import build as build
 from tensornet.models.registry import config as config
+from tensornet.models.registry import register as register
 from tensornet.models.tdn import TDN as TDN

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
@@ -26,6 +28,52 @@ _MODELS: dict[str, type[Any]] = {
 }
 
 
+def register(model: type[Potential], config: type[BaseModel]) -> None:
+    """Make an architecture known by name to recipes, model files and the command line.
+
+    It is made by ``model(config, elements=..., reference_energies=...)`` and, of ``scale``,
+    ``shift``, ``n_neighbours`` and ``closest`` (see `build`), those keywords that it names. A
+    package of yours that defines it is imported by the command line where it says so in its
+    ``pyproject.toml``: ``[project.entry-points."tensornet.models"]``, ``name = "package.module"``.
+
+    Args:
+        model: The architecture.
+        config: Its settings, with a default for ``name``. Fields that recipes may not hold are
+            refused if it forbids extra ones (``extra="forbid"``).
+
+    Raises:
+        TypeError: If these are no classes of a potential and of settings.
+        ValueError: If the settings have no default ``name``, or another architecture has it.
+
+    Examples:
+        >>> from tensornet.models import LennardJones, config
+        >>> class ArgonConfig(CONFIGS["lennard_jones"]):
+        ...     name: str = "argon"
+        ...     epsilon: float = 0.0104
+        >>> register(LennardJones, ArgonConfig)
+        >>> config({"name": "argon"}).epsilon
+        0.0104
+        >>> del CONFIGS["argon"]  # not in a program
+    """
+    if not (isinstance(model, type) and issubclass(model, Potential)):
+        raise TypeError(f"`register(model=...)` must be a class of `Potential`. Got {model!r}.")
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
+        raise TypeError(f"`register(config=...)` must be a class of pydantic. Got {config!r}.")
+    field = config.model_fields.get("name")
+    name = field.default if field is not None else None
+    if not isinstance(name, str):
+        raise ValueError(
+            "`register(config=...)` must have a field `name` with a default. Got "
+            f"{', '.join(config.model_fields) or 'no fields'}."
+        )
+    if name in CONFIGS and (_MODELS[name], CONFIGS[name]) != (model, config):
+        raise ValueError(
+            f"`register(config=...)` must have a name of its own. Got {name!r}, which is "
+            f"{_MODELS[name].__name__}."
+        )
+    CONFIGS[name], _MODELS[name] = config, model
+
+
 def config(block: Mapping[str, Any]) -> BaseModel:
     """Validate the block `model` of a recipe.
 
@@ -40,6 +88,10 @@ def config(block: Mapping[str, Any]) -> BaseModel:
         pydantic.ValidationError: If a key is unknown or a value does not fit.
     """
     name = block.get("name")
+    if name not in CONFIGS:  # an installed package may know it
+        for point in entry_points(group="tensornet.models"):
+            if point.name == name:
+                point.load()
     if not isinstance(name, str) or name not in CONFIGS:
         near = difflib.get_close_matches(str(name), CONFIGS, n=1)
         hint = f" (Did you mean `{near[0]}`?)" if near else ""
@@ -85,6 +137,10 @@ def build(
     from_block = globals()["config"]
     block: BaseModel = config if isinstance(config, BaseModel) else from_block(config)
     model = _MODELS[block.model_dump()["name"]]
+    given: dict[str, Any] = {
+        "scale": scale, "shift": shift, "n_neighbours": n_neighbours, "closest": closest,
+    }  # fmt: skip
+    names = inspect.signature(model).parameters
     before = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -95,10 +151,7 @@ def build(
                 block,
                 elements=elements,
                 reference_energies=reference_energies,
-                scale=scale,
-                shift=shift,
-                n_neighbours=n_neighbours,
-                closest=closest,
+                **{name: value for name, value in given.items() if name in names},
             )
         finally:
             torch.set_default_dtype(before)
