@@ -148,8 +148,12 @@ class ChebyshevTucker(Format):
         return type(self)(part.core, part.factors, tuple(box))
 
     def __add__(self, other: Self) -> Self:
-        self._same(other, "+")
-        return self._like(self.tensor + other.tensor)
+        left, right = self, other
+        if isinstance(other, ChebyshevTucker) and other.order == self.order:  # of any degrees
+            sizes = [max(pair) for pair in zip(self.shape, other.shape, strict=True)]
+            left, right = self.padded(sizes), other.padded(sizes)
+        left._same(right, "+")
+        return self._like(left.tensor + right.tensor)
 
     def _scaled(self, factor: float | complex | Tensor) -> Self:
         if isinstance(factor, complex):

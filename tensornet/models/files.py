@@ -88,7 +88,7 @@ def load(
         dtype: Dtype of the parameters. By default that of the file.
 
     Returns:
-        The model in evaluation mode.
+        The model in evaluation mode, whose outputs are detached: call `train()` on it to train.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -180,6 +180,14 @@ class StencilOperator(LinearOperator):
         full = weights if kind == "lines" else tuple(w.reshape(self._shape) for w in weights)
         self._fields = (diagonal.reshape(self._shape), *(empty,) * (missing * each), *full)
 
+    def __repr__(self) -> str:
+        grid = " x ".join(map(str, self.domain.grid.shape))
+        kind = "symmetric" if self.symmetric else "not symmetric"
+        return (
+            f"{type(self).__name__}({self.domain.n} unknowns on a grid of {grid}, {kind}, "
+            f"{str(self.dtype).removeprefix('torch.')}, {self.device})"
+        )
+
     @cached_property
     def _packed(self) -> FixedOperator | None:
         """The same on the cells of a mask alone, where no derivatives are due: it is faster."""

@@ -32,7 +32,8 @@ def assert_format_contract(
         x: A value, small: everything is compared with `to_dense`.
         y: Another of the same kind and shape.
         round_tolerance: What `round` is asked for when it must bring x + x back to the ranks of x.
-        hadamard: Whether ``x * y`` is the product of entries; not so for functions.
+        hadamard: Whether ``x * y`` is the product of entries, and sums are of one shape; not so for
+            functions, whose coefficients may be of any number.
         gradients: Whether to compare derivatives with finite differences (float64 only).
 
     Raises:
@@ -68,7 +69,7 @@ def assert_format_contract(
     _assert_indexing(x, dense, same)
     _assert_rounding(x, dense, round_tolerance)
     _assert_stored(x, dense)
-    _assert_refusals(x)
+    _assert_refusals(x, x[..., :1] if hadamard else x[..., 0])
     if gradients:
         _assert_derivatives(x, y)
 
@@ -128,7 +129,7 @@ def _assert_stored(x: Format, dense: Tensor) -> None:
             raise AssertionError(f"`{kind}`: `{name}` comes back from a file with other numbers.")
 
 
-def _assert_refusals(x: Any) -> None:
+def _assert_refusals(x: Any, smaller: Any) -> None:
     kind = type(x).__name__
     name = next(iter(vars(x)))
     try:
@@ -137,7 +138,7 @@ def _assert_refusals(x: Any) -> None:
         pass
     else:
         raise AssertionError(f"`{kind}.{name}` must not be changeable.")
-    for other, error in ((x[..., :1], ValueError), (x.to_dense(), TypeError)):
+    for other, error in ((smaller, ValueError), (x.to_dense(), TypeError)):
         try:
             x + other
         except error:

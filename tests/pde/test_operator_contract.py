@@ -212,3 +212,10 @@ def test_orders_of_convergence(
 def test_an_order_too_low_is_seen() -> None:
     with pytest.raises(AssertionError, match=r"The order is 0.89, not 2"):
         assert_problem_contract(carried("upwind"), (20, 40), order=2)
+
+
+def test_operators_say_what_they_are() -> None:
+    mask = torch.ones(6, 5, dtype=torch.bool)
+    mask[2, 2] = False
+    said = repr(poisson(Grid((6, 5), spacing=0.1), mask=mask).operator)
+    assert said == "StencilOperator(29 unknowns on a grid of 6 x 5, symmetric, float64, cpu)"
