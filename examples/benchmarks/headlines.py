@@ -116,6 +116,11 @@ HEADLINES = (
                    problem="1/(1+sum x), d=6 n=20")),
     Headline("formats", "ground state, 16 spins", "quimb", "dmrg",
              _ratio(sites=16, candidate="tensornet ground_state")),
+    Headline("functions", "forces on 10⁴ charges to 1e-6", "direct sum", "electrostatics",
+             lambda c: row(c, "free", n=10_000, method="ChargeSum")["faster_than_direct"]),
+    Headline("functions", "Gaussian process on a line, 2,000 points", "scikit-learn", "funbat",
+             lambda c: versus("cpu_seconds", row(c, "scaling", solver="StateSpaceGP", n=2000),
+                              row(c, "scaling", solver="scikit-learn", n=2000))),
     Headline("products", "harmonics and gradient, degree 4, float32", "sphericart", "harmonics",
              lambda c: row(c, l_max=4, dtype="float32", **{"pass": "value and gradient"})[
                  "sphericart_ratio"]),
