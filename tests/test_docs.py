@@ -2,15 +2,22 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from ase.build import bulk
 from ase.io import write
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from tensornet import models
+from tensornet.__main__ import app
+from tensornet.train import load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -55,3 +62,50 @@ def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
 def test_pages_have_code() -> None:
     """Most pages show how to use what they explain."""
     assert len(pages()) >= 7
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Lines of the shell blocks of all pages, without their comments."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.S | re.M):
+            lines = [line.split("  #")[0].strip() for line in block.splitlines()]
+            found += [(page.name, shlex.split(line)) for line in lines if line]
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda x: x if str(x) else None)
+def test_commands_of_pages_exist(page: str, words: list[str]) -> None:
+    """Commands are taken apart as the command line does, without being run."""
+    if "tensornet" in words:
+        rest = words[words.index("tensornet") + 1 :]
+        command = get_command(app)
+        assert isinstance(command, TyperGroup)
+        name, *arguments = rest
+        found = command.commands[name].make_context(name, arguments, resilient_parsing=False)
+        assert found.params
+    elif words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
+    else:
+        assert words[:2] == ["pip", "install"], (page, words)
+        extras = re.findall(r"\[(\w+)\]", words[2])
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert set(extras) <= set(project["optional-dependencies"])
+
+
+def recipes() -> list[object]:
+    return [
+        pytest.param(block, id=f"{page.name}-{n}")
+        for page in PAGES
+        for n, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M))
+    ]
+
+
+@pytest.mark.parametrize("block", recipes())
+def test_recipes_of_pages_are_valid(block: str, tmp_path: Path) -> None:
+    content = yaml.safe_load(block)
+    content.setdefault("model", {"name": "gaunt", "cutoff": 5.0})
+    content.setdefault("data", {"train": "train.extxyz"})
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    recipe = load_recipe(tmp_path / "recipe.yaml", ())
+    assert recipe.model.model_dump()["name"] == content["model"]["name"]
