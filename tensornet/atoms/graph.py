@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import vesin
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_geometric.data import Data
 
 if TYPE_CHECKING:
     import ase
+    from torch_geometric.data import Data
 
 COINCIDENT = 1e-3  # Å; closer atoms are one atom written twice
 FLAT = 1e-8  # a unit cell of edges of length one has this volume when it is degenerate
 
 
-def graph(atoms: "ase.Atoms", cutoff: float, *, skin: float = 0.0) -> Data:
+def graph(atoms: "ase.Atoms", cutoff: float, *, skin: float = 0.0) -> "Data":
     """Make the graph of a structure.
 
     The list of neighbours respects the periodicity of each direction by itself; atoms may lie
@@ -60,6 +59,9 @@ def graph(atoms: "ase.Atoms", cutoff: float, *, skin: float = 0.0) -> Data:
     """
     _check(atoms, cutoff, skin)
     pbc = np.array(atoms.pbc, dtype=bool)
+    import vesin  # this and the next take seconds, and layers need neither
+    from torch_geometric.data import Data
+
     receiver, sender, shift, distance = vesin.NeighborList(
         cutoff=float(cutoff) + float(skin), full_list=True
     ).compute(atoms.positions, _box(atoms), pbc, quantities="ijSd")
@@ -101,7 +103,7 @@ def total_charge(atoms: "ase.Atoms") -> float:
 
 
 def edge_vectors(
-    graph: Data,  # or a batch of s structures
+    graph: "Data",  # or a batch of s structures
 ) -> Tensor:  # (e, 3)
     """Compute the vectors from each receiver to its sender.
 

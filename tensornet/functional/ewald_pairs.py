@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-import vesin
 from torch import Tensor
 
 from tensornet.functional.ewald_choice import Array
@@ -132,6 +131,8 @@ def half_list(
     Returns:
         Both ends, lattice vectors to add to the second, and the structure.
     """
+    import vesin  # takes a second
+
     found: list[tuple[Tensor, ...]] = []
     places, boxes = x.detach().cpu().double().numpy(), cells.detach().cpu().double().numpy()
     flat = slabs.tolist()
