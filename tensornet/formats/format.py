@@ -6,16 +6,13 @@ import json
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from tensornet import _check
-from tensornet._files import write_atomically
+from tensornet._files import read_tensors, write_tensors
 from tensornet._typing import AnyPath
 
 _VERSION = "1"
@@ -204,12 +201,6 @@ class Format(ABC):
         Raises:
             OSError: If the folder does not exist or cannot be written to.
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(
-                f"`{type(self).__name__}.save(path=...)` must be in a folder that exists. Got "
-                f"{path}."
-            )
         parts = {name: part.detach().cpu().resolve_conj() for name, part in self.parts().items()}
         pairs = [name for name, part in parts.items() if part.is_complex()]  # stored as real pairs
         parts |= {name: torch.view_as_real(parts[name]) for name in pairs}
@@ -220,8 +211,7 @@ class Format(ABC):
             "settings": json.dumps(self.settings()),
             "complex": json.dumps(pairs),
         }
-        copies = {k: x.clone(memory_format=torch.contiguous_format) for k, x in parts.items()}
-        write_atomically(path, to_bytes(copies, metadata))
+        write_tensors(f"{type(self).__name__}.save", path, parts, metadata)
 
 
 def load(path: AnyPath) -> Format:
@@ -237,17 +227,7 @@ def load(path: AnyPath) -> Format:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no safetensors file, is truncated, or holds something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"`load(path=...)` must name a file. Got {path}.")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"`load(path=...)` must be a whole safetensors file. Got {path} ({error})."
-        ) from None
+    parts, metadata = read_tensors("load", path)
     kind = metadata.get("kind", "")
     if metadata.get("tensornet") != "format" or kind not in Format.kinds:
         raise ValueError(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from tensornet._files import read_tensors, write_tensors
 from tensornet._typing import AnyPath
 from tensornet.functional.funbat_fit import Inference, Mode
 from tensornet.functional.funbat_moments import Moments
@@ -34,11 +32,6 @@ def write(path: AnyPath, name: str, settings: Mapping[str, Any], outcome: Outcom
     Raises:
         OSError: If the folder does not exist or cannot be written to.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"`{name}.save(path=...)` must be in a folder that exists. Got {path}."
-        )
     fitted = outcome.inference
     tensors = {"core": fitted.core.mean, "core_covariance": fitted.core.covariance}
     tensors["bounds"] = torch.tensor(outcome.bounds, dtype=torch.float64)
@@ -59,12 +52,7 @@ def write(path: AnyPath, name: str, settings: Mapping[str, Any], outcome: Outcom
     metadata = {
         "tensornet": _KIND, "version": _VERSION, "kind": name, "content": json.dumps(content),
     }  # fmt: skip
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_file({key: x.clone().contiguous() for key, x in tensors.items()}, temporary, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_tensors(f"{name}.save", path, tensors, metadata)
 
 
 def read(path: AnyPath, name: str, diagonal: bool) -> tuple[dict[str, Any], Outcome]:
@@ -79,17 +67,8 @@ def read(path: AnyPath, name: str, diagonal: bool) -> tuple[dict[str, Any], Outc
         FileNotFoundError: If there is no such file.
         ValueError: If it is no such file, truncated, or a model of another kind.
     """
-    path, where = Path(path), f"`{name}.load(path=...)`"
-    if not path.is_file():
-        raise FileNotFoundError(f"{where} must name a file. Got {path}.")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{where} must be a whole safetensors file. Got {path} ({error})."
-        ) from None
+    tensors, metadata = read_tensors(f"{name}.load", path)
+    where = f"`{name}.load(path=...)`"
     if metadata.get("tensornet") != _KIND or metadata.get("kind") != name:
         raise ValueError(
             f"{where} must be a file of `{name}.save`. Got {path}, of "
