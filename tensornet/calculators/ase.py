@@ -113,7 +113,6 @@ class PotentialCalculator(Explaining):
             )
         self._list = VerletList(max(member.cutoff for member in self.models), skin)
         self._dispersion = None if dispersion is None else Dispersion(dispersion)
-        self._why_no_stress = ""
 
     @property
     def n_builds(self) -> int:

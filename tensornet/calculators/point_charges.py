@@ -90,7 +90,6 @@ class PointChargeCalculator(Explaining):
         self.method, self.smearing, self.tolerance = method, float(smearing), float(tolerance)
         self._sum: ChargeSum | None = None
         self._made_for: tuple[Any, ...] = ()
-        self._why_no_stress = ""
 
     def calculate(
         self,
