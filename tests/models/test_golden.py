@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tensornet.atoms import graph
-from tensornet.formats import CP, Format, Tucker
+from tensornet.formats import CP, MPS, ChebyshevTucker, Format, TensorTrain, TTMatrix, Tucker
 from tensornet.formats import load as load_format
+from tensornet.functional import FunctionalCP, FunctionalTucker
 from tensornet.models import (
     DiffusionFamily,
     DirectionNet,
@@ -75,7 +76,31 @@ def lord_answer(path: Path) -> list[float]:
 
 def formats() -> dict[str, Format]:
     a, b, c = (numbers(2 * n).reshape(n, 2) for n in (3, 4, 5))
-    return {"cp": CP((a, b, c)), "tucker": Tucker(numbers(8).reshape(2, 2, 2), (a, b, c))}
+    core = numbers(8).reshape(2, 2, 2)
+    cores = [numbers(2 * n).reshape(s) for n, s in ((3, (1, 3, 2)), (8, (2, 4, 2)), (5, (2, 5, 1)))]
+    pairs = numbers(12).reshape(1, 2, 3, 2), numbers(12).reshape(2, 3, 2, 1)
+    return {
+        "cp": CP((a, b, c)), "tucker": Tucker(core, (a, b, c)), "train": TensorTrain(tuple(cores)),
+        "complex_train": TensorTrain(tuple((1 + 2j) * x for x in cores)), "mps": MPS(cores),
+        "train_matrix": TTMatrix(pairs),
+        "chebyshev_tucker": ChebyshevTucker(core, (a, b, c), ((-1.0, 2.0),) * 3),
+    }  # fmt: skip
+
+
+def functional() -> dict[str, FunctionalTucker]:
+    x = torch.stack([numbers(40), numbers(80)[40:]], 1)
+    y = torch.sin(2 * x[:, 0]) * x[:, 1] + 0.5
+    made = {"functional_tucker": FunctionalTucker, "functional_cp": FunctionalCP}
+    return {
+        k: kind(2, length_scales=1.0, max_sweeps=5, restarts=1).fit(x, y)
+        for k, kind in made.items()
+    }
+
+
+def functional_answer(path: Path) -> list[float]:
+    kind = FunctionalCP if "cp" in path.name else FunctionalTucker
+    mean, variance = kind.load(path).predict(numbers(20).reshape(10, 2))
+    return [*map(float, mean), *map(float, variance)]
 
 
 def answers() -> dict[str, list[float]]:
@@ -83,8 +108,12 @@ def answers() -> dict[str, list[float]]:
     found["direction"] = direction_answer(GOLDEN / "direction.safetensors")
     found["lordnet"] = lord_answer(GOLDEN / "lordnet.safetensors")
     for name in formats():
-        x = load_format(GOLDEN / f"{name}.safetensors").to_dense()
-        found[name] = [float(v) for v in x.flatten()]
+        x = load_format(GOLDEN / f"{name}.safetensors").to_dense().flatten()
+        found[name] = (
+            torch.view_as_real(x + 0j).flatten().tolist() if x.is_complex() else x.tolist()
+        )
+    for path in sorted(GOLDEN.glob("functional_*.safetensors")):
+        found[path.stem] = functional_answer(path)
     return found
 
 
@@ -102,6 +131,8 @@ def write() -> None:
     )
     for name, x in formats().items():
         x.save(GOLDEN / f"{name}.safetensors")
+    for name, fitted in functional().items():
+        fitted.save(GOLDEN / f"{name}.safetensors")
     (GOLDEN / "answers.json").write_text(json.dumps(answers(), indent=1) + "\n", encoding="utf-8")
 
 
