@@ -1,6 +1,7 @@
 """Pages that are made from the code hold what is there, and links lead somewhere."""
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,12 @@ def test_every_public_name_has_a_place(hook: Any) -> None:
             assert hasattr(room, name.rpartition(".")[2]), name
 
 
+def told(name: str) -> dict[str, Any]:
+    path = ROOT / "examples" / "benchmarks" / f"{name}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def test_headlines_are_in_the_files(hook: Any) -> None:
     made = hook("benchmarks").pages()
     page = made["benchmarks.md"]
@@ -56,6 +63,13 @@ def test_headlines_are_in_the_files(hook: Any) -> None:
     values = list(headlines.measured(ROOT / "examples" / "benchmarks"))
     assert len(values) == len(headlines.HEADLINES)
     assert all(0.01 < value < 1000 for _, value in values)
+    cp = next(r for r in told("cp")["rows"] if r["work"].startswith("100^3"))["seconds"]
+    assert values[0][1] == pytest.approx(cp["tensorly"] / cp["tensornet"], rel=1e-9)
+    by = next(r for r in told("poisson_sphere")["rows"] if r["case"] == "sphere")["by"]
+    best = min(by["pyamg SA"]["seconds"], by["pyamg RS"]["seconds"])
+    ours = min(found["seconds"] for name, found in by.items() if name[:3] in ("box", "mul"))
+    (value,) = (v for h, v in values if h.benchmark == "poisson_sphere")
+    assert value == pytest.approx(best / ours, rel=1e-9)
     assert made["benchmarks.png"][:4] == b"\x89PNG"
 
 

@@ -14,6 +14,8 @@ def test_volumes() -> None:
     domain = pool(24)
     assert domain.mask is not None
     assert 0.45 < float(domain.mask.double().mean()) < 0.6
+    counts = (~around_a_sphere(40)).sum(), (inclusions(40, 7.0) == 7.0).sum(), domain.mask.sum()
+    assert [int(n) for n in counts] == [912, 8940, 7395]  # so that numbers of benchmarks compare
 
 
 def test_right_sides_are_the_same_every_time() -> None:
