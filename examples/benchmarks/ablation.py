@@ -120,7 +120,8 @@ def main() -> None:
         if name in made:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            made[name] = train(frames, variants[name], Path(folder))
+            row = train(frames, variants[name], Path(folder))
+        made[name] = {**row, "date": origin(())["date"]}  # of this row: runs may be several
         ordered = {k: made[k] for k in variants if k in made}
         names = [Path(name).name for name in frames]
         content = {"smoke": arguments.smoke, "frames": names, "recipe": RECIPE.strip()}
