@@ -88,7 +88,7 @@ def config(block: Mapping[str, Any]) -> BaseModel:
         pydantic.ValidationError: If a key is unknown or a value does not fit.
     """
     name = block.get("name")
-    if name not in CONFIGS:  # an installed package may know it
+    if isinstance(name, str) and name not in CONFIGS:  # an installed package may know it
         for point in entry_points(group="tensornet.models"):
             if point.name == name:
                 point.load()
