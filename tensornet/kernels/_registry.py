@@ -40,9 +40,25 @@ _forced: str | None = None
 
 
 class Kernel(Generic[P, R]):
-    """One signature with several implementations, the last offer that fits first.
+    """One signature with several implementations; of those that fit, the one offered last runs.
 
-    Made by `kernel`. Call it like the function it wraps.
+    Made by the decorator `kernel`. Call it like the function it wraps: it checks its arguments,
+    and raises a TypeError or a ValueError where they do not fit the axes.
+
+    Args:
+        reference: The definition in torch, with type annotations.
+        axes: The line of axes; see the head of this file.
+
+    Attributes:
+        name: That of the reference.
+        reference: The definition.
+        axes: What was read from the line.
+        offers: The implementations by name.
+        cases: Sizes that the contract is tested at, by name.
+        operator: The same as an operator of torch, for `torch.compile` and `torch.export`.
+
+    Raises:
+        RuntimeError: If there is a kernel of that name already.
     """
 
     def __init__(self, reference: Callable[P, R], axes: str) -> None:
@@ -104,7 +120,7 @@ class Kernel(Generic[P, R]):
     def inputs(
         self, case: str, dtype: torch.dtype, seed: int, device: str = "cpu"
     ) -> tuple[Any, ...]:
-        """Make inputs of the sizes of a case, numbers between -1 and 1.
+        """Make random inputs of the sizes of a case, numbers between -1 and 1.
 
         Args:
             case: One of `cases`.
@@ -184,6 +200,8 @@ class Kernel(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:
             return self(*self._signature.bind(*args, **kwargs).args)  # type: ignore[call-arg]
+        if len(args) != len(self.axes.inputs):
+            self._signature.bind(*args)  # raises
         if not torch.compiler.is_compiling():
             if not self.axes.agree(args):
                 self._refuse(args)
@@ -249,15 +267,17 @@ class Kernel(Generic[P, R]):
         if name == "reference" and device == "cuda" and _forced is None:
             wanted = [o for o in self.offers.values() if o.device == "cuda" and dtype in o.dtypes]
             if wanted:
+                major = (torch.version.cuda or "13").partition(".")[0]
                 warnings.warn(
-                    f"kernel `{self.name}` runs its torch reference on the GPU: Numba finds none.",
+                    "kernels run as plain torch operations on the GPU, which is slower: Numba "
+                    f'finds no CUDA compiler. Install one: `pip install "numba-cuda[cu{major}]"`.',
                     RuntimeWarning,
                     stacklevel=2,
                 )
         return self.offers[name].load()
 
     def _refuse(self, args: tuple[Any, ...]) -> None:
-        """Find what is wrong and say it."""
+        """Raise the error that says why `agree` was false."""
         tensors: dict[str, Any] = {}
         specs: dict[str, tuple[Any, str]] = {}
         for name, x, letters, below, plain in zip(
@@ -314,6 +334,9 @@ def use(name: str) -> Iterator[None]:
     Args:
         name: An offer, as ``"reference"``, ``"numba_cpu"`` or ``"numba_cuda"``.
 
+    Returns:
+        A context manager; what was preferred before is so again at its end.
+
     Raises:
         ValueError: If no kernel has an offer of that name.
 
@@ -335,7 +358,7 @@ def table() -> str:
     """Tell what would run for each kernel, device and dtype.
 
     Returns:
-        One line per kernel.
+        Two lines per kernel, one for each device.
     """
     lines = []
     for k in kernels():

@@ -221,9 +221,22 @@ def test_inputs_that_change_before_the_backward_pass_are_refused() -> None:
         rows.sum().backward()
 
 
+def test_a_wrong_number_of_arguments_is_named() -> None:
+    call: Any = chebyshev_rows
+    with pytest.raises(TypeError, match="missing a required argument: 'coefficients'"):
+        call(torch.rand(3))
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        call(torch.rand(3), torch.rand(3, 2), 1)
+
+
 def test_a_flag_is_no_whole_number() -> None:
     x, v = torch.rand(3), torch.rand(3, 2)
     with pytest.raises(TypeError, match=r"`chebyshev_moments\(m=...\)` must be a whole number"):
         chebyshev_moments(x, v, True)
     with pytest.raises(ValueError, match=r"`chebyshev_rows\(coefficients=...\)` must have shape"):
         chebyshev_rows(x, torch.rand(4))
+
+
+def test_a_gpu_without_a_compiler_is_told_what_to_install() -> None:
+    with pytest.warns(RuntimeWarning, match=r'pip install "numba-cuda\[cu1\d\]"'):
+        chebyshev_rows.implementation("cuda", torch.float32)
