@@ -11,9 +11,9 @@ from tensornet.kernels import embed_runs, restrict_runs, stencil_lines
 
 @pytest.mark.parametrize("name", ["reference", "numba_cpu"])
 def test_runs_stop_at_the_ends(name: str) -> None:
-    first = torch.tensor([0, 4, -1, 9, 2])
-    start = torch.tensor([1, 3, 0, 0, -2])
-    length = torch.tensor([2, 5, 3, 2, 3])
+    first = torch.tensor([0, 4, -1, 9, 2, 3])
+    start = torch.tensor([1, 3, 0, 0, -2, 0])
+    length = torch.tensor([2, 5, 3, 2, 3, -1])
     x, g = torch.arange(1.0, 9.0)[None], torch.arange(1.0, 7.0)[None]
     with kernels.use(name):
         there = embed_runs(x, first, start, length, 6)

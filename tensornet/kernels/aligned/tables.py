@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tensornet import _check
+
 Array = np.ndarray[Any, Any]
 
 
@@ -194,10 +196,18 @@ def core_numbers(l_max: int) -> list[tuple[int, int, int]]:
     Args:
         l_max: Highest degree.
 
+    Returns:
+        One triple per number, in the order in which a core holds them.
+
+    Raises:
+        TypeError: If `l_max` is no whole number.
+        ValueError: If it is negative.
+
     Examples:
         >>> core_numbers(1)
         [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, -1), (1, 1, 0), (1, 1, 1)]
     """
+    _check.at_least("core_numbers", 0, l_max=l_max)
     degrees = range(l_max + 1)
     return [
         (l1, l3, m)

@@ -2,8 +2,8 @@
 
 Each takes fields on a grid to ``diagonal x`` less the neighbours of every cell times weights; they
 differ in how much the weights vary. All axes close to rings: where a grid ends, the weight is zero.
-Grids of one or two axes have axes of size one in front. Two more put the cells of a
-mask on a grid and take them back.
+Grids of one or two axes have axes of size one in front. Two more kernels, `embed_runs` and
+`restrict_runs`, put the cells of a mask on a grid and take them back.
 """
 
 import torch
@@ -158,7 +158,8 @@ def embed_runs(
     """Add runs of numbers to a grid that is zero elsewhere, as the cells of a mask are stored.
 
     Run r goes from ``x[start[r] : start[r] + length[r]]`` to the places from ``first[r]`` on. What
-    would reach over an end of either is left out, as are runs that begin before one.
+    would reach over an end of either is left out, as are runs that begin before one and runs of a
+    negative length.
 
     Args:
         x: Rows of numbers.
@@ -226,6 +227,7 @@ def _pairs_of(
     first: Tensor, start: Tensor, length: Tensor, g: int, n: int
 ) -> tuple[Tensor, Tensor]:
     """Every place on the grid and in the row that runs tie together."""
+    length = length.clamp_min(0)
     run = torch.repeat_interleave(length)
     offset = torch.arange(len(run), device=run.device) - (length.cumsum(0) - length)[run]
     place, source = first[run] + offset, start[run] + offset
