@@ -5,7 +5,8 @@
 # By default they work in `.venv`, made on the first call. In an environment of your own:
 #   make demo PYTHON=python
 PYTHON ?= .venv/bin/python
-# The build that the tests run with; used only where no torch is installed yet.
+# The build that the tests run with; used only where no torch is installed yet. Smaller, for CPUs:
+#   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 OUT ?= demo
 
@@ -13,6 +14,9 @@ OUT ?= demo
 
 demo: install
 	$(PYTHON) -m tensornet demo --out $(OUT) --overwrite
+ifeq ($(PYTHON),.venv/bin/python)
+	@echo "The command is in .venv: . .venv/bin/activate"
+endif
 
 test: check docs
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto
@@ -36,4 +40,4 @@ environment:
 ifeq ($(PYTHON),.venv/bin/python)
 	@test -x .venv/bin/python || python3 -m venv .venv
 endif
-	@$(PYTHON) -c "import torch" 2>/dev/null || $(PYTHON) -m pip install --quiet "$(TORCH)"
+	@$(PYTHON) -c "import torch" 2>/dev/null || $(PYTHON) -m pip install --quiet $(TORCH)

@@ -35,7 +35,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win, as optimizer.lr=1e-3."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings that win, as optimizer.lr=1e-3."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
@@ -80,7 +80,7 @@ def prepare(
     recipe: Annotated[Path, typer.Argument(help="Recipe in YAML.", show_default=False)],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win, as data.cache=folder."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings that win, as data.cache=folder."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache.")] = False,
 ) -> None:
@@ -143,7 +143,7 @@ def validate(
     steps: Annotated[
         int, typer.Option(min=0, help="Steps of molecular dynamics, 0.5 fs each.")
     ] = 1000,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, the default, or cuda.")] = None,
 ) -> None:
     """Hold a model to the laws of physics. Exit code 1 if a check fails."""
     console = Console(stderr=True)
@@ -175,7 +175,7 @@ def lammps(
         list[str] | None,
         typer.Argument(help="Arguments of LAMMPS, as -var T 300.", show_default=False),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, the default, or cuda.")] = None,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
 ) -> None:
     """Run a LAMMPS input file with `pair_style tensornet`, `pair_coeff * * MODEL ELEMENT ...`.
@@ -200,7 +200,7 @@ def lammps(
 def mliap(
     model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File for pair_style mliap.")] = Path("model.pickle"),
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, the default, or cuda.")] = None,
 ) -> None:
     """Write what a LAMMPS that was built with ML-IAP and Python reads."""
     with _errors():

@@ -189,6 +189,7 @@ def test_help_and_version() -> None:
         result = run(*words, "--help")
         assert result.exit_code == 0
         assert "Usage: " in result.stdout
+        assert "[[" not in result.stdout  # brackets are added by the command line
     assert run("--version").stdout.strip() == __version__
 
 
