@@ -1,4 +1,9 @@
-"""Harmonics on the sphere, their couplings and their rotations, in e3nn's conventions."""
+"""Spherical harmonics, their couplings and their rotations, in e3nn's conventions.
+
+Read `harmonics` first: the order of the components, the axes and the normalisations that every room
+above relies on. `wigner` couples two degrees to a third, `rotation` turns harmonics, and
+`quadrature` integrates them.
+"""
 
 from tensornet.so3.harmonics import degrees as degrees
 from tensornet.so3.harmonics import dim as dim

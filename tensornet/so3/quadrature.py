@@ -15,12 +15,13 @@ def gauss_legendre_grid(degree: int) -> tuple[Tensor, Tensor]:  # (g, 3), (g,)
     Exact for every polynomial up to `degree`; the smallest product rule that is.
 
     Args:
-        degree: Highest total degree, for a product of three harmonics of degree L: 3 L.
+        degree: Highest total degree, such as 3 L for a product of three harmonics of degree L.
 
     Returns:
         Points on the unit sphere and positive weights that sum to 4 pi, in float64.
 
     Raises:
+        TypeError: If `degree` is no whole number.
         ValueError: If `degree` is negative.
 
     Examples:

@@ -27,6 +27,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:  # (2 l1 + 1, 2 l2 + 1, 2 l3
         A float64 tensor.
 
     Raises:
+        TypeError: If a degree is no whole number.
         ValueError: If a degree is negative or the three break the triangle rule.
 
     References:

@@ -96,3 +96,6 @@ def test_bad_arguments() -> None:
         spherical_harmonics([], x, True)
     with pytest.raises(ValueError, match=r"must have shape \(\.\.\., 3\)"):
         spherical_harmonics(1, x[:, 1:], True)
+    for normalize in (True, False):
+        with pytest.raises(TypeError, match=r"SphericalHarmonics\(x=.* floating"):
+            spherical_harmonics(1, torch.ones(2, 3, dtype=torch.int64), normalize)

@@ -167,3 +167,10 @@ def test_bad_input() -> None:
         so3.spherical_harmonics(torch.ones(4, 3), -1)
     with pytest.raises(ValueError, match="normalization"):
         so3.spherical_harmonics(torch.ones(4, 3), 1, normalization="schmidt")
+    with pytest.raises(TypeError, match=r"spherical_harmonics\(vectors=.*floating"):
+        so3.spherical_harmonics(torch.ones(4, 3, dtype=torch.int64), 1)
+    with pytest.raises(TypeError, match=r"spherical_harmonics\(vectors=.*torch.Tensor"):
+        so3.spherical_harmonics([0.0, 1.0, 0.0], 1)  # type: ignore[arg-type]
+    for count in (so3.dim, so3.degrees):
+        with pytest.raises(ValueError, match=r"l_max=.* at least 0\. Got -3"):
+            count(-3)

@@ -36,8 +36,26 @@ def test_wigner_d_is_a_representation() -> None:
     torch.testing.assert_close(B, irreps.D_from_matrix(b), rtol=0, atol=1e-9)
 
 
+def test_wigner_d_has_derivatives() -> None:
+    """By the angle of a rotation about the polar axis, y."""
+
+    def turned(angle: torch.Tensor) -> torch.Tensor:
+        zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+        c, s = angle.cos(), angle.sin()
+        rows = [torch.stack(row) for row in ((c, zero, s), (zero, one, zero), (-s, zero, c))]
+        return so3.wigner_d(2, torch.stack(rows))
+
+    angle = torch.tensor(0.7, requires_grad=True)
+    assert torch.autograd.gradcheck(turned, angle, rtol=1e-6, atol=1e-8)
+    assert torch.autograd.gradgradcheck(turned, angle, rtol=1e-6, atol=1e-8)
+
+
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="between"):
         so3.wigner_3j(1, 1, 3)
     with pytest.raises(ValueError, match="orthogonal"):
         so3.wigner_d(2, torch.ones(3, 3))
+    with pytest.raises(ValueError, match=r"wigner_d\(l_max=.* at least 0"):
+        so3.wigner_d(-1, torch.eye(3))
+    with pytest.raises(TypeError, match=r"wigner_d\(rotation=.*torch.Tensor"):
+        so3.wigner_d(1, [[1.0, 0.0, 0.0]])  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from tensornet import _check, so3
 from tensornet.interop.e3nn.instructions import Irreps, ProductError
-
-_SQUARED_NORM: dict[str, Callable[[int], float]] = {
-    "component": lambda l: 2 * l + 1.0,
-    "integral": lambda l: (2 * l + 1) / (4 * math.pi),
-    "norm": lambda l: 1.0,
-}
+from tensornet.so3.harmonics import SQUARED_NORM
 
 
 def spherical_harmonics(
@@ -41,6 +36,7 @@ def spherical_harmonics(
         above degree zero are zero.
 
     Raises:
+        TypeError: If a degree is no whole number, or `x` holds no floating numbers.
         ValueError: If a degree is negative, irreps have a parity that harmonics have not, the
             normalisation is unknown, or the last axis is not 3.
 
@@ -69,6 +65,7 @@ class SphericalHarmonics(nn.Module):
         irreps_in: ``"1o"`` for vectors, ``"1e"`` for pseudovectors; by default what fits.
 
     Raises:
+        TypeError: If a degree is no whole number.
         ValueError: If a degree is negative, irreps have a parity that harmonics have not, or the
             normalisation is unknown.
 
@@ -89,9 +86,9 @@ class SphericalHarmonics(nn.Module):
     ) -> None:
         super().__init__()
         name = "SphericalHarmonics"
-        if normalization not in _SQUARED_NORM:
+        if normalization not in SQUARED_NORM:
             raise ProductError(
-                f"`{name}(normalization=...)` must be one of {', '.join(_SQUARED_NORM)}. "
+                f"`{name}(normalization=...)` must be one of {', '.join(SQUARED_NORM)}. "
                 f"Got {normalization!r}."
             )
         self.normalize, self.normalization = normalize, normalization
@@ -128,7 +125,16 @@ class SphericalHarmonics(nn.Module):
         self,
         x: Tensor,  # (..., 3)
     ) -> Tensor:  # (..., m)
-        """Evaluate."""
+        """Evaluate.
+
+        Args:
+            x: Vectors.
+
+        Raises:
+            TypeError: If `x` is no tensor of floating numbers.
+            ValueError: If the last axis is not 3.
+        """
+        _check.one_kind("SphericalHarmonics", x=x)
         _check.shapes("SphericalHarmonics", x=(x, "... 3"))
         if self.normalize:
             made = so3.spherical_harmonics(x, self.l_max, normalization=self.normalization)
@@ -137,7 +143,7 @@ class SphericalHarmonics(nn.Module):
         return made if self.in_order else made.index_select(-1, self.columns)
 
     def extra_repr(self) -> str:
-        """Degrees and normalisation."""
+        """Say degrees and normalisation in `print(model)`."""
         return f"{self.irreps_out}, normalize={self.normalize}, {self.normalization}"
 
 
@@ -147,7 +153,7 @@ def _solid(x: Tensor, l_max: int, normalization: str) -> Tensor:  # (..., m)
     for l in range(l_max):
         pairs = (parts[-1][..., :, None] * x[..., None, :]).flatten(-2)
         parts.append(pairs @ _ladder(l).to(x))
-    scale = [math.sqrt(_SQUARED_NORM[normalization](l) / (2 * l + 1)) for l in range(l_max + 1)]
+    scale = [math.sqrt(SQUARED_NORM[normalization](l) / (2 * l + 1)) for l in range(l_max + 1)]
     return torch.cat([part * s for part, s in zip(parts, scale, strict=True)], -1)
 
 
