@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats import chebyshev
+from tensornet.formats import chebyshev, indexing
 from tensornet.formats.chebyshev_box import Box, checked_box, scaled_points
 from tensornet.formats.chebyshev_jet import jet
 from tensornet.formats.format import Format
@@ -136,15 +136,11 @@ class ChebyshevTucker(Format):
             index: With a whole number for every mode, a tensor without axes comes back; with index
                 tensors of one shape for every mode, those entries; else a value of this kind.
         """
-        part = self.tensor[index]
+        found, shape = indexing.parse("ChebyshevTucker", self.shape, index)
+        part = self.tensor[tuple(found)]
         if isinstance(part, Tensor):
-            return part
-        index = index if isinstance(index, tuple) else (index,)
-        index = index if any(i is ... for i in index) else (*index, ...)
-        at = next(k for k, i in enumerate(index) if i is ...)
-        rest = [slice(None)] * (self.order - len(index) + 1)
-        full = [*index[:at], *rest, *index[at + 1 :]]
-        box = [side for side, i in zip(self.box, full, strict=True) if isinstance(i, slice)]
+            return part if shape is None else part.reshape(shape)
+        box = [side for side, i in zip(self.box, found, strict=True) if isinstance(i, slice)]
         return type(self)(part.core, part.factors, tuple(box))
 
     def __add__(self, other: Self) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
+from tensornet.formats import indexing
 from tensornet.formats.format import Format
 
 # Largest dense tensor formed to compute the norm of a value whose terms cancel.
@@ -167,16 +167,15 @@ class CP(Format):
         return product @ self._weights().conj()
 
     def __getitem__(self, index: Any) -> Any:
-        index = self._indices(index)
-        if all(isinstance(i, Tensor) for i in index):
-            rows = [f[i] for f, i in zip(self.factors, index, strict=True)]  # (..., r)
-            return math.prod(rows[1:], start=rows[0] * self._weights()).sum(-1)
-        kept = [f[i] for f, i in zip(self.factors, index, strict=True) if isinstance(i, slice)]
-        rows = [f[i] for f, i in zip(self.factors, index, strict=True) if not isinstance(i, slice)]
-        if not kept:
-            return math.prod(rows[1:], start=rows[0] * self._weights()).sum(-1)
-        weights = math.prod(rows, start=self._weights()) if rows else self.weights
-        return type(self)(tuple(kept), weights)
+        """Entries or a smaller tensor; see `Format.__getitem__`."""
+        found, shape = indexing.parse("CP", self.shape, index)
+        pairs = list(zip(self.factors, found, strict=True))
+        kept = [f[i] for f, i in pairs if isinstance(i, slice)]
+        rows = [f[i] for f, i in pairs if not isinstance(i, slice)]  # (r,), or (n, r) of many
+        product = math.prod(rows, start=self._weights())
+        if kept:
+            return type(self)(tuple(kept), product if rows else self.weights)
+        return product.sum(-1) if shape is None else product.sum(-1).reshape(shape)
 
     def __add__(self, other: Self) -> Self:
         self._same(other, "+")
@@ -241,31 +240,3 @@ class CP(Format):
         return type(self)(
             tuple(torch.linalg.qr(f).R if f.shape[0] > f.shape[1] else f for f in factors)
         )
-
-    def _indices(self, index: Any) -> list[int | slice | Tensor]:
-        """Check an index, and give one entry per mode: all tensors, or whole numbers and slices."""
-        given = list(index) if isinstance(index, tuple) else [index]
-        dots = [k for k, i in enumerate(given) if i is Ellipsis]
-        n_given = len(given) - len(dots)
-        if len(dots) > 1 or n_given > self.order:
-            raise IndexError(
-                f"`CP[...]` must have at most {self.order} indices and one `...`. Got {index!r}."
-            )
-        at = dots[0] if dots else len(given)
-        given[at : at + 1] = [slice(None)] * (self.order - n_given)
-        many = [isinstance(i, Tensor) and i.ndim > 0 for i in given]
-        if not any(many):
-            try:
-                return [i if isinstance(i, slice) else operator.index(i) for i in given]
-            except TypeError:
-                pass
-        elif all(many) and len({i.shape for i in given}) == 1 and _whole(given):
-            return given
-        raise IndexError(
-            "`CP[...]` must be whole numbers, slices and `...`, or one tensor of whole numbers "
-            f"per mode, all of one shape. Got {index!r}."
-        )
-
-
-def _whole(index: list[Tensor]) -> bool:
-    return not any(i.is_floating_point() or i.is_complex() or i.dtype == torch.bool for i in index)

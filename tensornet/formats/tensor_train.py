@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats import train_index, train_parts, train_sweeps
+from tensornet.formats import indexing, train_parts, train_sweeps
 from tensornet.formats.format import Format
 
 
@@ -86,10 +86,8 @@ class TensorTrain(Format):
 
     def __getitem__(self, index: Any) -> Any:
         """Entries or a smaller train; see `Format.__getitem__`."""
-        found = train_index.parse("TensorTrain", self.shape, index)
-        if isinstance(found[0], Tensor):
-            given = index if isinstance(index, tuple) else (index,)
-            shape = next(i.shape for i in given if isinstance(i, Tensor))
+        found, shape = indexing.parse(type(self).__name__, self.shape, index)
+        if shape is not None:
             return train_sweeps.entries(self.cores, found, self.log_scale).reshape(shape)
         return self._merged([core[:, i] for core, i in zip(self.cores, found, strict=True)])
 

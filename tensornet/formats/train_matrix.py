@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats import train_index, train_parts, train_sweeps
+from tensornet.formats import indexing, train_parts, train_sweeps
 from tensornet.formats.format import Format
 from tensornet.formats.tensor_train import TensorTrain
 
@@ -127,13 +127,11 @@ class TTMatrix(Format):
 
     def __getitem__(self, index: Any) -> Any:
         """Entries or a smaller matrix; see `Format.__getitem__`."""
-        found = train_index.parse("TTMatrix", self.shape, index)
+        found, shape = indexing.parse("TTMatrix", self.shape, index)
         n, rest = len(self.cores), iter(found)
-        zero: Any = torch.zeros_like(found[0]) if isinstance(found[0], Tensor) else 0
+        zero: Any = 0 if shape is None else torch.zeros_like(found[0])
         full = [zero if k in self.squeezed else next(rest) for k in range(2 * n)]
-        if isinstance(found[0], Tensor):
-            given = index if isinstance(index, tuple) else (index,)
-            shape = next(i.shape for i in given if isinstance(i, Tensor))
+        if shape is not None:
             return self._entries(full).reshape(shape)
         if not any(isinstance(i, slice) for i in full):
             return self._entries([torch.tensor([i], device=self.device) for i in full]).reshape(())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
+from tensornet.formats import indexing
 from tensornet.formats.format import Format
 from tensornet.formats.tucker_truncation import truncated_core
 from tensornet.linalg.mode_product import mode_multiplied
@@ -148,23 +148,22 @@ class Tucker(Format):
             index: With a whole number for every mode, a tensor without axes comes back; with index
                 tensors of one shape for every mode, those entries; else a `Tucker`.
         """
-        index = _index(index, self.shape)
-        if isinstance(index[0], Tensor):
-            return self._entries(index)
+        found, shape = indexing.parse("Tucker", self.shape, index)
+        if shape is not None:
+            return self._entries(found).reshape(shape)
         core, factors = self.core, []
         for k in reversed(range(self.order)):  # from the end, so that earlier modes stay in place
-            if isinstance(index[k], slice):
-                factors.append(self.factors[k][index[k]])
+            if isinstance(found[k], slice):
+                factors.append(self.factors[k][found[k]])
             else:
-                core = torch.tensordot(core, self.factors[k][index[k]], dims=([k], [0]))
+                core = torch.tensordot(core, self.factors[k][found[k]], dims=([k], [0]))
         return Tucker(core, tuple(reversed(factors))) if factors else core
 
-    def _entries(self, index: Sequence[Tensor]) -> Tensor:
-        shape = index[0].shape
-        x = self.factors[0][index[0].reshape(-1)] @ self.core.reshape(self.ranks[0], -1)
+    def _entries(self, index: Sequence[Tensor]) -> Tensor:  # (n,) each -> (n, 1)
+        x = self.factors[0][index[0]] @ self.core.reshape(self.ranks[0], -1)
         for factor, i, r in zip(self.factors[1:], index[1:], self.ranks[1:], strict=True):
-            x = (factor[i.reshape(-1)][:, None] @ x.reshape(len(x), r, -1))[:, 0]
-        return x.reshape(shape)
+            x = (factor[i][:, None] @ x.reshape(len(x), r, -1))[:, 0]
+        return x
 
     def __add__(self, other: Self) -> Self:
         self._same(other, "+")
@@ -266,54 +265,6 @@ class Tucker(Format):
             return TuckerTensor((self.core, list(self.factors)))
         core, *factors = (part.detach().cpu().numpy() for part in self.parts().values())
         return TuckerTensor((tensorly.tensor(core), [tensorly.tensor(f) for f in factors]))
-
-
-def _index(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """Give one whole number or slice per mode, or one index tensor per mode."""
-    index = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(i, Tensor) and i.ndim for i in index):
-        return _index_tensors(index, shape)
-    dots = sum(i is Ellipsis for i in index)
-    if dots > 1 or len(index) - dots > len(shape):
-        raise IndexError(
-            f"`Tucker[...]` must have one index per mode, {len(shape)}, and one `...` at most. Got "
-            f"{len(index)}."
-        )
-    if not dots:
-        index = (*index, Ellipsis)
-    at = next(k for k, i in enumerate(index) if i is Ellipsis)
-    rest = (slice(None),) * (len(shape) - len(index) + 1)
-    full: list[Any] = []
-    for k, (i, d) in enumerate(zip((*index[:at], *rest, *index[at + 1 :]), shape, strict=True)):
-        if isinstance(i, slice):
-            full.append(i)
-            continue
-        if i is None or isinstance(i, bool) or not hasattr(i, "__index__"):
-            raise TypeError(
-                "`Tucker[...]` must have whole numbers, slices or `...`, or an index tensor for "
-                f"every mode. Got {type(i).__name__} for mode {k}."
-            )
-        whole = operator.index(i)
-        if not -d <= whole < d:
-            raise IndexError(
-                f"`Tucker[...]` must be below {d} in mode {k}. Got {whole} for shape {shape}."
-            )
-        full.append(whole)
-    return tuple(full)
-
-
-def _index_tensors(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    whole = all(isinstance(i, Tensor) and not i.dtype.is_floating_point for i in index)
-    whole = whole and not any(i.dtype in (torch.bool, torch.complex64) for i in index)
-    if not whole or len(index) != len(shape) or len({i.shape for i in index}) != 1:
-        raise TypeError(
-            f"`Tucker[...]` must have {len(shape)} index tensors of whole numbers and of one "
-            f"shape, one for every mode, or none. Got {len(index)} indices."
-        )
-    for k, (i, d) in enumerate(zip(index, shape, strict=True)):
-        if i.numel() and not -d <= int(i.min()) <= int(i.max()) < d:
-            raise IndexError(f"`Tucker[...]` must be below {d} in mode {k}. Got {int(i.max())}.")
-    return index
 
 
 def largest_ranks(shape: Sequence[int]) -> tuple[int, ...]:

@@ -1,6 +1,8 @@
 """Every format behaves as its dense tensor does."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +87,45 @@ def test_contract_in_single_precision(kind: str) -> None:
     assert_format_contract(
         x, y, gradients=False, round_tolerance=1e-4, hadamard=kind not in FUNCTIONS
     )
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_indices_that_make_no_sense(kind: str) -> None:
+    x = REAL[kind](torch.float64)
+    name, d, n = type(x).__name__, x.shape[1], x.order
+    two, one = torch.tensor([0, 1]), torch.tensor([0])
+    cases: list[tuple[Any, type[Exception], str]] = [
+        ((0, d), IndexError, f"mode 1, size {d}. Got {d}."),
+        ((0,) * (n + 1), IndexError, f"at most {n} indices, one per mode. Got {n + 1}."),
+        ((..., 0, ...), IndexError, "one ellipsis at most"),
+        ((torch.tensor([0, x.shape[0]]), *[two * 0] * (n - 1)), IndexError, "mode 0"),
+        (0.5, TypeError, "Got float."),
+        (None, TypeError, "Got NoneType."),
+        (True, TypeError, "Got bool."),
+        ([0, 1], TypeError, "Got list."),
+        ((two, 0), TypeError, "Got int for mode 1."),
+        (tuple(i.double() for i in [two] * n), TypeError, "Got Tensor for mode 0."),
+        (tuple(i > 0 for i in [two] * n), TypeError, "Got booleans for mode 0."),
+        ((two, *[one] * (n - 1)), ValueError, "index tensors of one shape"),
+        (slice(1, 1), ValueError, "must leave entries of mode 0"),
+        (slice(None, None, -1), ValueError, "must leave entries of mode 0, in their order"),
+    ]
+    for index, error, message in cases:
+        with pytest.raises(error, match=re.escape(f"`{name}[...]` must ")) as told:
+            x[index]
+        assert message in str(told.value)
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_index_tensors_of_short_types(kind: str) -> None:
+    x = REAL[kind](torch.float64)
+    expected = x[tuple(d - 1 for d in x.shape)]
+    for dtype in (torch.uint8, torch.int8, torch.int32):
+        last = tuple(torch.tensor([[d - 1]], dtype=dtype) for d in x.shape)
+        assert x[last].shape == (1, 1)
+        torch.testing.assert_close(x[last][0, 0], expected)
+    train = TensorTrain((torch.arange(200.0)[None, :, None],))
+    assert float(train[torch.tensor([-1], dtype=torch.int8)]) == 199
 
 
 def test_values_are_printed_in_one_line() -> None:

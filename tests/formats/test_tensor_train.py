@@ -213,20 +213,6 @@ def test_cores_that_make_no_chain() -> None:
 
 def test_indices_that_make_no_sense() -> None:
     x = random_train((3, 4), 2)
-    with pytest.raises(IndexError, match=r"mode 1, size 4\. Got 4"):
-        x[0, 4]
-    with pytest.raises(IndexError, match="at most 2"):
-        x[0, 0, 0]
-    with pytest.raises(TypeError, match="Got float"):
-        x[0.5]
-    with pytest.raises(TypeError, match="for mode 1"):
-        x[torch.tensor([0, 1]), 1]
-    with pytest.raises(ValueError, match="one shape"):
-        x[torch.tensor([0, 1]), torch.tensor([0])]
-    with pytest.raises(IndexError, match=r"mode 0, size 3\. Got 0 to 3"):
-        x[torch.tensor([0, 3]), torch.tensor([0, 0])]
-    with pytest.raises(ValueError, match="leave entries"):
-        x[1:1]
     with pytest.raises(ValueError, match=r"Got \(5, 3\)"):
         x.evaluate(torch.zeros(5, 3, dtype=torch.int64))
     with pytest.raises(TypeError, match="must not change the dtype"):

@@ -61,24 +61,6 @@ def test_entries_and_slices() -> None:
     assert x[many].shape == (2, 7)
 
 
-def test_wrong_indices_are_told() -> None:
-    x = draw()
-    with pytest.raises(IndexError, match=r"below 4 in mode 1. Got 4"):
-        x[0, 4, 0]
-    with pytest.raises(IndexError, match=r"below 5 in mode 0"):
-        x[torch.tensor([5]), torch.tensor([0]), torch.tensor([0])]
-    with pytest.raises(IndexError, match="one index per mode, 3"):
-        x[0, 0, 0, 0]
-    for index in ([0.5], [None], [True], [[0, 1]]):
-        with pytest.raises(TypeError, match="whole numbers, slices or"):
-            x[tuple(index)]
-    for tensors in ([torch.tensor([0])] * 2, [torch.tensor([0.0])] * 3, [torch.tensor([0]), 0, 0]):
-        with pytest.raises(TypeError, match="3 index tensors of whole numbers and of one shape"):
-            x[tuple(tensors)]
-    with pytest.raises(ValueError, match="must not be empty"):
-        x[2:2]
-
-
 def test_norm_of_a_small_difference() -> None:
     x = draw()
     shift = 1e-12 * x.core / x.core.norm()

@@ -1,4 +1,4 @@
-"""What an index in square brackets asks of a train."""
+"""What an index in square brackets asks of a format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def parse(kind: str, shape: tuple[int, ...], index: Any) -> list[Any]:
+def parse(kind: str, shape: tuple[int, ...], index: Any) -> tuple[list[Any], torch.Size | None]:
     """Bring an index to one whole number or slice per mode, or one flat index tensor per mode.
 
     Args:
@@ -17,10 +17,18 @@ def parse(kind: str, shape: tuple[int, ...], index: Any) -> list[Any]:
         shape: Size of each mode.
         index: What stood in the brackets.
 
+    Returns:
+        Whole numbers from zero on and slices, and ``None``; or int64 tensors (n,) of whole numbers
+        from zero on, and the shape that the n entries are to have.
+
     Raises:
         IndexError: If there are too many indices, or one is out of range.
         TypeError: If an index is of another kind, or tensors and others are mixed.
         ValueError: If nothing would be left, or index tensors differ in shape.
+
+    Examples:
+        >>> parse("CP", (3, 4), (-1, ...))
+        ([2, slice(None, None, None)], None)
     """
     given = list(index) if isinstance(index, tuple) else [index]
     if sum(i is Ellipsis for i in given) > 1:
@@ -33,8 +41,8 @@ def parse(kind: str, shape: tuple[int, ...], index: Any) -> list[Any]:
         )
     given[where:where] = [slice(None)] * (len(shape) - len(given))
     if any(isinstance(i, Tensor) and i.ndim > 0 for i in given):
-        return _tensors(kind, shape, given)
-    return [_one(kind, d, k, i) for k, (d, i) in enumerate(zip(shape, given, strict=True))]
+        return _tensors(kind, shape, given), given[0].shape
+    return [_one(kind, d, k, i) for k, (d, i) in enumerate(zip(shape, given, strict=True))], None
 
 
 def _one(kind: str, d: int, k: int, i: Any) -> int | slice:
@@ -76,5 +84,6 @@ def _tensors(kind: str, shape: tuple[int, ...], given: list[Any]) -> list[Tensor
                 f"`{kind}[...]` must be in range of mode {k}, size {d}. Got {int(i.min())} to "
                 f"{int(i.max())}."
             )
-        found.append(torch.where(i < 0, i + d, i).flatten().long())
+        flat = i.flatten().long()  # first: adding the size may leave the range of a short type
+        found.append(torch.where(flat < 0, flat + d, flat))
     return found
