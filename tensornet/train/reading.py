@@ -14,8 +14,10 @@ from tensornet._typing import AnyPath
 from tensornet.models import CONFIGS
 from tensornet.models import config as model_config_of
 from tensornet.models.long_range import LongRangeConfig
-from tensornet.train.recipe import Block, Recipe, RecipeError
+from tensornet.train.recipe import LARGEST, Block, Recipe, RecipeError, shown
 from tensornet.train.unique_keys import UniqueKeyLoader
+
+PATHS = ("data.train", "data.valid", "data.test", "data.cache", "start.model")
 
 
 def load_recipe(path: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
@@ -71,7 +73,7 @@ def recipe_from(
     """
     try:
         block = content.get("model")
-        if isinstance(block, Mapping) and all(isinstance(key, str) for key in block):
+        if isinstance(block, Mapping):
             _model_block(block)
         return Recipe.model_validate(dict(content), context={"folder": Path(folder).absolute()})
     except ValidationError as error:
@@ -85,8 +87,10 @@ def _model_block(block: Mapping[str, Any]) -> None:
     try:
         fields = type(model_config_of(block)).model_fields
         for key, value in block.items():
-            if isinstance(value, bool) and fields[key].annotation is not bool:
+            if isinstance(value, bool) and key in fields and fields[key].annotation is not bool:
                 raise ValueError(f"`model.{key}` must not be true or false. Got {value}.")
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise ValueError(f"`model.{key}` must be below {LARGEST + 1}. Got {shown(value)}.")
     except ValidationError as error:
         known = list(CONFIGS[block["name"]].model_fields)
         raise ValueError(_one_line(error, prefix="model", known=known)) from None
@@ -97,32 +101,45 @@ def _set(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):
-        raise RecipeError(f"An override must look like optimizer.lr=1e-3. Got {override!r}.")
+        raise RecipeError(f"An override must look like optimizer.lr=1e-3. Got {shown(override)}.")
     try:
         value = yaml.load(text, Loader=UniqueKeyLoader)
     except (yaml.YAMLError, RecursionError):
-        raise RecipeError(f"The value in {override!r} is not valid YAML.") from None
-    if names[0] == "data" and names[-1] in ("train", "valid", "test", "cache"):
-        value = _from_here(value)
+        raise RecipeError(f"The value in {shown(override)} is not valid YAML.") from None
+    value = _from_here(".".join(names), value)
     for name in names[:-1]:
         inner = content.get(name)
         if inner is None:
             inner = content[name] = {}
         if not isinstance(inner, dict):
-            raise RecipeError(f"{override!r} goes below `{name}`, which is no block.")
+            raise RecipeError(f"{shown(override)} goes below `{name}`, which is no block.")
         content = inner
     content[names[-1]] = value
 
 
-def _from_here(value: Any) -> Any:
+def _from_here(key: str, value: Any) -> Any:
+    """Make paths in an override relative to the current folder, not to that of the recipe."""
+    if key in ("data", "start") and isinstance(value, dict):
+        return {name: _from_here(f"{key}.{name}", x) for name, x in value.items()}
+    if key not in PATHS:
+        return value
     if isinstance(value, list):
-        return [_from_here(x) for x in value]
-    if isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return str(Path(value).expanduser().absolute())
+        return [_absolute(x) if isinstance(x, str) else x for x in value]
+    if isinstance(value, str) and not (key == "data.valid" and _is_number(value)):
+        return _absolute(value)
     return value
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith("~") else str(Path(path).absolute())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _one_line(error: ValidationError, *, prefix: str = "", known: Sequence[str] = ()) -> str:
@@ -137,12 +154,14 @@ def _one_line(error: ValidationError, *, prefix: str = "", known: Sequence[str] 
     elif first["type"] == "missing":
         text = f"`{key}` is missing."
     elif first["type"] == "model_type":
-        text = f"`{key}` must be a block of settings. Got {first['input']!r}."
+        text = f"`{key}` must be a block of settings. Got {shown(first['input'])}."
     else:
         said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         said = said[:1].lower() + said[1:]
         text = f"`{key}` {said}." + (
-            "" if isinstance(first["input"], Mapping | BaseModel) else f" Got {first['input']!r}."
+            ""
+            if isinstance(first["input"], Mapping | BaseModel)
+            else f" Got {shown(first['input'])}."
         )
     return " ".join(text.split()) + (f" (And {more} more.)" if more else "")
 

@@ -25,6 +25,8 @@ from pydantic import (
 
 from tensornet.models import config as model_config_of
 
+LARGEST = 2**31 - 1  # of whole numbers: more are a slip of the finger, and overflow somewhere
+
 
 class RecipeError(ValueError):
     """A recipe, or the data it names, that cannot be trained on. The message is one line."""
@@ -34,6 +36,26 @@ class TrainingError(RuntimeError):
     """Training cannot go on. The message is one line."""
 
 
+def shown(value: Any) -> str:
+    """Write a value for a message, cut where it is long.
+
+    Args:
+        value: Anything that came from a user.
+
+    Returns:
+        Its `repr`, of at most 80 characters.
+
+    Examples:
+        >>> shown("a" * 1000)[-5:]
+        'a ...'
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
 class Block(BaseModel):
     """A block of a recipe: unknown keys are errors, and nothing changes after validation."""
 
@@ -41,12 +63,18 @@ class Block(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_not_one(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_odd_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         if (
             isinstance(value, bool)
             and cls.model_fields[str(info.field_name)].annotation is not bool
         ):
             raise ValueError("must not be true or false")
+        if (
+            isinstance(value, int)
+            and value > LARGEST
+            and info.field_name not in ("seed", "split_seed")
+        ):
+            raise ValueError(f"should be less than {LARGEST + 1}")
         return value
 
 
@@ -58,7 +86,10 @@ class DataBlock(Block):
         default=0.1, description="fraction of the training frames, number of them, or file(s)"
     )
     split_seed: int | None = Field(
-        default=None, ge=0, description="which frames validate; by default as training.seed"
+        default=None,
+        ge=0,
+        lt=2**63,
+        description="which frames validate; by default as training.seed",
     )
     test: tuple[Path, ...] = Field(
         default=(), description="file or list of files to test on at the end"
@@ -117,7 +148,7 @@ class DataBlock(Block):
     def _how(cls, value: Any) -> Any:
         ways = ("auto", "isolated", "fit", "none")
         if isinstance(value, Mapping):
-            bad = [f"{k}: {x}" for k, x in value.items() if not _is_energy(x)]
+            bad = [f"{k}: {shown(x)}" for k, x in value.items() if not _is_energy(x)]
             if bad:
                 raise ValueError(f"must be finite energies in eV, not {', '.join(bad)}")
             return value
@@ -197,7 +228,7 @@ class OptimizerBlock(Block):
         default=10.0, description="largest norm of the gradient; 0 is off"
     )
     warmup_epochs: NonNegativeFloat = Field(
-        default=1.0, description="linear rise of the learning rate"
+        default=1.0, le=1e9, description="linear rise of the learning rate"
     )
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
     final_factor: NonNegativeFloat = Field(
@@ -232,7 +263,7 @@ class TrainingBlock(Block):
         default=None, description="steps between validations; by default one pass of the data"
     )
     workers: NonNegativeInt = Field(
-        default=0, description="processes that prepare batches, for data in a cache"
+        default=0, le=1024, description="processes that prepare batches, for data in a cache"
     )
     seed: int = Field(default=0, ge=0, lt=2**32)
     dtype: Literal["float32", "float64"] = "float32"
@@ -244,7 +275,7 @@ class TrainingBlock(Block):
     )
     device: str | None = Field(default=None, description="cpu, cuda or cuda:1; by default the best")
     n_threads: PositiveInt | None = Field(
-        default=None, description="CPU threads; by default torch's"
+        default=None, le=1024, description="CPU threads; by default torch's"
     )
     loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     progress: bool = Field(
@@ -323,7 +354,7 @@ class Recipe(Block):
 def _is_energy(value: Any) -> bool:
     try:
         return not isinstance(value, bool) and math.isfinite(float(value))
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return False
 
 
@@ -334,7 +365,11 @@ def _paths(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(items, list | tuple) or not all(isinstance(x, str | Path) for x in items):
         raise ValueError("must be a file or a list of files")
     folder = (info.context or {}).get("folder", Path.cwd())
-    return tuple(_path(folder, Path(x).expanduser()) for x in items)
+    try:
+        return tuple(_path(folder, Path(x).expanduser()) for x in items)
+    except (OSError, RuntimeError) as error:  # too long, in a circle, of an unknown user
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise ValueError(f"must be a path that leads somewhere ({reason})") from None
 
 
 def _one_path(value: Any, info: ValidationInfo) -> Any:

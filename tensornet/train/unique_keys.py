@@ -1,4 +1,4 @@
-"""YAML as recipes need it: no key is given twice."""
+"""YAML as recipes need it: no key is given twice, and every number and date is one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ import yaml
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: one of the values would be lost."""
+    """YAML in which a key that is given twice is an error: one of the values would be lost.
+
+    What looks like a number or a date and is none, as the 45th day of a month, is an error of YAML
+    with a line number; PyYAML itself raises whatever Python raises.
+    """
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Make a value."""
+        try:
+            return super().construct_object(node, deep)
+        except (AttributeError, LookupError, ValueError) as error:
+            if isinstance(error, yaml.YAMLError):
+                raise
+            said = f"{node.value!r:.60} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Make a dictionary."""

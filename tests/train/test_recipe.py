@@ -51,6 +51,19 @@ def test_paths_in_overrides_are_relative_to_the_current_folder(
     assert recipe.data.test == ()
 
 
+def test_paths_of_whole_blocks_and_of_models_are_relative_to_the_current_folder_too(
+    smallest: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere").resolve()
+    monkeypatch.chdir(elsewhere)
+    recipe = load_recipe(
+        smallest, ["data={train: 1e5, valid: 1e-1}", "start.model=old.safetensors"]
+    )
+    assert recipe.data.train == (elsewhere / "1e5",)
+    assert recipe.data.valid == 0.1
+    assert recipe.start.model == elsewhere / "old.safetensors"
+
+
 def test_a_folder_with_brackets_is_no_pattern(tmp_path: Path) -> None:
     folder = tmp_path / "run [1] ü"
     folder.mkdir()
@@ -100,7 +113,7 @@ def test_resolved_recipe_is_a_recipe(smallest: Path, tmp_path: Path) -> None:
         ("optimizer.lr=.inf", r"`optimizer.lr` should be a finite number. Got inf"),
         ("loss.energy=1e400", r"`loss.energy` should be a finite number. Got '1e400'"),
         ("data.reference_energies={Ar: .inf}", r"must be finite energies in eV, not Ar: inf"),
-        ("data.reference_energies={Ar: x}", r"`data.reference_energies` must be .* not Ar: x"),
+        ("data.reference_energies={Ar: x}", r"`data.reference_energies` must be .* not Ar: 'x'"),
         ("optimizer={name: soap, amsgrad: true}", r"`optimizer` must not have amsgrad with soap"),
         ("optimizer=1", r"`optimizer` must be a block of settings. Got 1"),
         ("model.name=[1]", r"must be one of gaunt, lennard_jones, tdn. Got \[1\]"),
@@ -110,6 +123,33 @@ def test_resolved_recipe_is_a_recipe(smallest: Path, tmp_path: Path) -> None:
         ("training.early_stopping=yes", r"`training.early_stopping` must not be true or false"),
         ("training.seed=4294967296", r"`training.seed` should be less than 4294967296"),
         ("optimizer={lr: 1, lr: 2}", "'optimizer={lr: 1, lr: 2}' is not valid YAML"),
+        ("training.epochs=2024-13-45", "is not valid YAML"),
+        (
+            "training.epochs=" + "9" * 5000,
+            r"The value in 'training.epochs=9+ \.\.\. is not valid YAML",
+        ),
+        ("training.epochs=0x" + "f" * 5000, r"`training.epochs` should be less than 2147483648"),
+        (
+            "training.steps_per_epoch=1000000000000",
+            r"`training.steps_per_epoch` should be less than",
+        ),
+        ("training.n_threads=100000", r"`training.n_threads` should be less than or equal to 1024"),
+        (
+            "optimizer.warmup_epochs=1e308",
+            r"`optimizer.warmup_epochs` should be less than or equal",
+        ),
+        ("model.sigma=0x" + "f" * 5000, r"`model.sigma` should be a valid number"),
+        ("data.valid=0x" + "f" * 5000, r"`data.valid` should be less than 2147483648"),
+        ("data.reference_energies={Ar: " + "9" * 400 + "}", r"must be finite energies in eV"),
+        ("data.reference_energies={Ar: 0x" + "f" * 5000 + "}", r"not Ar: a number of thousands"),
+        ("data.train=~nobody.of.this.name/x", r"`data.train` must be a path that leads somewhere"),
+        ("data.train=" + "a" * 300 + "*", r"`data.train` must be a path .*File name too long"),
+        (
+            "start.model=~nobody.of.this.name/x",
+            r"`start.model` must be a path that leads somewhere",
+        ),
+        ("model={1: 2}", r"recipe.yaml: `model: {name: ...}` must be one of"),
+        ("model={name: lennard_jones, 1: 2}", r"`model` keys should be strings. Got 1"),
     ],
 )
 def test_mistakes_are_said_in_one_line(smallest: Path, override: str, message: str) -> None:
@@ -128,6 +168,10 @@ def test_mistakes_are_said_in_one_line(smallest: Path, override: str, message: s
         (f"{SMALLEST}data: {{train: b.xyz}}", "line 3: not valid YAML .`data` is given twice"),
         (f"1: 2\n{SMALLEST}", "`recipe` keys should be strings. Got 1"),
         ("a: " + "[" * 3000, "nested too deeply"),
+        (f"{SMALLEST}training: 2024-13-45", "line 3: not valid YAML .'2024-13-45' is no timestamp"),
+        (f"{SMALLEST}training: !!int ''", "line 3: not valid YAML .'' is no int"),
+        (f"{SMALLEST}training: !!bool maybe", "line 3: not valid YAML .'maybe' is no bool"),
+        (f"{SMALLEST}training: {'9' * 5000}", "line 3: not valid YAML .'9+ is no int"),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> None:
@@ -135,6 +179,12 @@ def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> N
     path.write_text(text)
     with pytest.raises(RecipeError, match=message):
         load_recipe(path)
+
+
+def test_links_in_a_circle(smallest: Path) -> None:
+    (smallest.parent / "train.extxyz").symlink_to("train.extxyz")
+    with pytest.raises(RecipeError, match=r"`data.train` must be a path that leads somewhere"):
+        load_recipe(smallest)
 
 
 def test_missing_file(tmp_path: Path) -> None:
