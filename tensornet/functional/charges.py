@@ -186,6 +186,9 @@ class ChargeSum:
             positions: In the box; with a period, anywhere.
             charges: The charges.
 
+        Returns:
+            The energy, without axes.
+
         Raises:
             TypeError: If the dtypes are not that of this sum.
             ValueError: As `evaluate`.
@@ -208,6 +211,9 @@ class ChargeSum:
             points: In the box; with a period, anywhere.
             positions: Of the charges.
             charges: The charges.
+
+        Returns:
+            The potential (n,) and its gradient (n, 3), detached.
 
         Raises:
             TypeError: If the dtypes are not that of this sum.

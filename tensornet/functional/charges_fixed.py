@@ -71,6 +71,9 @@ class RangeSeparated:
         Args:
             points: In the box; with a period, anywhere.
 
+        Returns:
+            The potential, (n,), detached.
+
         Raises:
             TypeError: If their dtype is not that of the charges.
             ValueError: If points are outside of the box, or at the place of a charge.
@@ -83,6 +86,9 @@ class RangeSeparated:
 
         Args:
             points: In the box; with a period, anywhere.
+
+        Returns:
+            The gradient, (n, 3), detached.
 
         Raises:
             TypeError: If their dtype is not that of the charges.

@@ -92,6 +92,7 @@ def electrostatics(
         Energies and potentials, float64.
 
     Raises:
+        TypeError: If positions or charges are no real tensors, or the batch is of no whole numbers.
         ValueError: If shapes do not fit, numbers are not finite, a structure is periodic along one
             lattice vector only, or periodic lattice vectors span no area or volume.
 
@@ -166,6 +167,7 @@ def electrostatic_forces(
         Energies, potentials, forces and virials, float64, detached.
 
     Raises:
+        TypeError: As `electrostatics` does.
         ValueError: As `electrostatics` does.
 
     Examples:

@@ -46,6 +46,7 @@ class Problem:
         crystals: Groups of periodic ones: their numbers, and the same.
 
     Raises:
+        TypeError: If positions or charges are no real tensors, or the batch is of no whole numbers.
         ValueError: If something does not fit.
     """
 
@@ -62,6 +63,10 @@ class Problem:
         width: float | None,
     ) -> None:
         _check_numbers(where, smearing, tolerance, width)
+        for name, x in (("positions", positions), ("charges", charges)):
+            if not isinstance(x, Tensor) or x.is_complex():
+                got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+                raise TypeError(f"`{where}({name}=...)` must be a real torch.Tensor. Got {got}.")
         shapes(where, positions=(positions, "n 3"), charges=(charges, "n"))
         self.where, self.smearing = where, float(smearing)
         self.x, self.q = positions.to(torch.float64), charges.to(positions.device, torch.float64)
@@ -216,6 +221,8 @@ def _batch(
             )
         return torch.zeros(len(x), dtype=torch.int64, device=x.device), 1, np.array([len(x)])
     shapes(where, positions=(x, "n 3"), batch=(batch, "n"))
+    if batch.is_floating_point() or batch.is_complex():
+        raise TypeError(f"`{where}(batch=...)` must hold whole numbers. Got {batch.dtype}.")
     owner = batch.detach().cpu().numpy()
     n = int(owner.max(initial=0)) + 1 if cell is None or cell.ndim == 2 else len(cell)
     if len(owner) and (owner.min() < 0 or owner.max() >= n or (np.diff(owner) < 0).any()):

@@ -191,6 +191,9 @@ class FunctionalTucker:
         Args:
             axes: Coordinates of the grid along each mode.
 
+        Returns:
+            A `Tucker` value of the shape of the grid; a `CP` value from `FunctionalCP`.
+
         Raises:
             RuntimeError: If the model was not fitted.
             ValueError: If there is not one axis per mode.
@@ -203,10 +206,8 @@ class FunctionalTucker:
             )
         factors = tuple(self.factors(k, axis)[0] for k, axis in enumerate(axes))
         ones = tuple(f.new_ones(len(f), 1) for f in factors)
-        core, shift = (
-            fitted.scale * fitted.inference.core.mean,
-            factors[0].new_tensor(fitted.constant),
-        )
+        core = fitted.scale * fitted.inference.core.mean
+        shift = factors[0].new_tensor(fitted.constant)
         if self._diagonal:
             return CP(factors, core) + CP(ones, shift[None])
         return Tucker(core, factors) + Tucker(shift.reshape([1] * len(ones)), ones)
@@ -258,6 +259,9 @@ class FunctionalTucker:
 
         Args:
             path: The file.
+
+        Returns:
+            The fitted model.
 
         Raises:
             FileNotFoundError: If there is no such file.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from math import prod
+from string import ascii_letters
 
 import torch
 from torch import Tensor
@@ -72,7 +74,7 @@ class Moments:
         self.ranks = tuple(ranks)
         self.diagonal = diagonal
         self.n = len(self.index[0])
-        letters = "abcdefghijklm"[: len(ranks)]
+        letters = ascii_letters.replace("z", "")[: len(ranks)]  # z counts the entries
         self._axes = ["a"] * len(ranks) if diagonal else list(letters)
         self._core = "a" if diagonal else letters
 
@@ -174,7 +176,5 @@ class Moments:
             total = mode_multiplied(total, pairing(r), k)
         total = total.reshape([r for r in self.core_shape for _ in range(2)])
         total = total.permute(*range(0, 2 * order, 2), *range(1, 2 * order, 2))
-        size = 1
-        for r in self.core_shape:
-            size *= r
+        size = prod(self.core_shape)
         return total.reshape(size, size)

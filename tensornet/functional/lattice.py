@@ -24,7 +24,7 @@ class LatticeSum:
     """Electrostatics of the replicas of a cell, in free space.
 
     The box is that of all cells, from the origin on. For an endless lattice, see ``periodic`` of
-    `ChargeSum`.
+    `ChargeSum`. Units are those of the kernel 1 / r: charges² / length.
 
     Args:
         positions: (n, 3) of the charges of one cell, from zero to its lengths, float64.
@@ -39,6 +39,8 @@ class LatticeSum:
     Attributes:
         positions: (N, 3) of all charges.
         charges: (N,) all charges.
+        potentials: (N,) at each charge, of all others.
+        energy: () half of the sum of charges times potentials.
         long_range: The long range as a function of the box.
         parts: The kernel.
 
@@ -46,6 +48,9 @@ class LatticeSum:
         TypeError: If dtypes are not float64.
         ValueError: If shapes do not fit, numbers are not finite or out of range, or charges are
             outside of the cell or at the same place.
+
+    Derivatives:
+        None: results are detached. `gradient` gives that of the potential.
 
     References:
         Khoromskaia & Khoromskij, Comput. Phys. Commun. 185, 3162 (2014), lattice sums of rank one.
@@ -70,6 +75,7 @@ class LatticeSum:
     ) -> None:
         where = "LatticeSum"
         a, n = _checked(where, positions, charges, lengths, repeats)
+        positions, charges = positions.detach(), charges.detach()
         box = [(0.0, x * k) for x, k in zip(a, n, strict=True)]
         reach = math.hypot(*(x for _, x in box))
         if cutoff is None and sigma is None:
@@ -120,11 +126,15 @@ class LatticeSum:
         Args:
             points: In the box.
 
+        Returns:
+            The potential, (n,).
+
         Raises:
             TypeError: If their dtype is not float64.
             ValueError: If points are outside of the box, or at the place of a charge.
         """
-        return self.long_range.value(points) + self._at("potential", points)[0]
+        near, _ = self._at("potential", points)
+        return self.long_range.value(points.detach()) + near
 
     def gradient(self, points: Tensor) -> Tensor:  # (n, 3) -> (n, 3)
         """Compute the gradient of the potential, minus the electric field.
@@ -132,24 +142,29 @@ class LatticeSum:
         Args:
             points: In the box.
 
+        Returns:
+            The gradient, (n, 3).
+
         Raises:
             TypeError: If their dtype is not float64.
             ValueError: If points are outside of the box, or at the place of a charge.
         """
-        return self.long_range.gradient(points) + self._at("gradient", points)[1]
+        _, push = self._at("gradient", points)
+        return self.long_range.gradient(points.detach()) + push
 
     def _at(self, method: str, points: Tensor) -> tuple[Tensor, Tensor]:
+        """What the short range adds to the potential at points, and to its gradient."""
         where = f"LatticeSum.{method}"
         _check.one_kind(where, positions=self.positions, points=points)
         _check.shapes(where, points=(points, "n 3"))
         scaled_points(points, self.long_range.box, f"{where}(points=...)")
         nobody = torch.full((len(points),), -1, dtype=torch.int64)
-        value, slope, touching = self._short(points.detach(), nobody)
+        near, push, touching = self._short(points.detach(), nobody)
         if touching:
             raise ValueError(
                 f"`{where}(points=...)` must not be at the places of charges. Got {touching} there."
             )
-        return value, slope
+        return near, push
 
     def _short(self, targets: Tensor, same: Tensor) -> tuple[Tensor, Tensor, int]:
         return short_range(self.parts, self._near, targets, same, self.positions, self.charges)

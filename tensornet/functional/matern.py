@@ -32,6 +32,7 @@ class Matern:
         variance: Of the process; a number, or a tensor without axes.
 
     Raises:
+        TypeError: If a scale is no number.
         ValueError: If the smoothness is another, or a scale is not positive and finite.
 
     Derivatives:
@@ -91,7 +92,7 @@ class Matern:
         return self.variance * polynomial * torch.exp(-x)
 
     def stationary(self) -> Tensor:  # (p, p)
-        """Give the covariance of the state far from all data, in float64."""
+        """Return the covariance (p, p) of the state far from all data, in float64."""
         unit = {
             1: [[1.0]],
             2: [[1.0, 0.0], [0.0, 1.0]],
@@ -194,7 +195,11 @@ def checked_series(where: str, name: str, x: Numbers) -> Tensor:
         ValueError: If it is empty, or holds NaN or infinite numbers.
     """
     try:
-        tensor = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        if isinstance(x, Tensor):
+            tensor = x.detach()
+        else:  # a copy, since torch takes no negative strides and no foreign order of bytes
+            array = np.asarray(x)
+            tensor = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"`{where}({name}=...)` must be an array of numbers. Got {type(x).__name__}."

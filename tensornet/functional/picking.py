@@ -142,6 +142,9 @@ class Picking:
         Args:
             function: As in `pick`; it may be another one than was picked from.
 
+        Returns:
+            The train, with the dtype of the values.
+
         Raises:
             TypeError: If it gives no tensor of numbers.
             ValueError: If it gives another shape or NaN, or is singular where entries cross.
@@ -157,6 +160,9 @@ class Picking:
 
         Args:
             values: One per row of `indices`.
+
+        Returns:
+            The train, with the dtype of the values.
 
         Raises:
             TypeError: If these are no floating or complex numbers.
@@ -207,8 +213,11 @@ def integral(
         train: The train.
         weights: One vector per mode.
 
+    Returns:
+        The sum, without axes.
+
     Raises:
-        TypeError: If weights are complex and the train is not.
+        TypeError: If it is no train, or weights are complex and the train is not.
         ValueError: If their number or a size is another, or a weight is NaN.
 
     Derivatives:
@@ -219,6 +228,10 @@ def integral(
         >>> float(integral(x, [torch.tensor([1.0, 2.0]), torch.ones(3)]))
         9.0
     """
+    if not isinstance(train, TensorTrain):
+        raise TypeError(
+            f"`integral(train=...)` must be a `TensorTrain`. Got {type(train).__name__}."
+        )
     if len(weights) != len(train.shape):
         raise ValueError(
             f"`integral(weights=...)` must be {len(train.shape)} vectors, one per mode. "

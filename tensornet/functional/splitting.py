@@ -64,6 +64,9 @@ class RangeSeparation:
 
         Args:
             r: Distances.
+
+        Returns:
+            The kernel at each distance, (...).
         """
         if self.kind == "dispersion":
             return r**-6
@@ -74,6 +77,9 @@ class RangeSeparation:
 
         Args:
             r: Distances above zero.
+
+        Returns:
+            The kernel minus the long range within the cutoff, (...).
 
         Derivatives:
             Any order, but at the cutoff.
@@ -107,8 +113,8 @@ def range_separation(
 
     Raises:
         ValueError: If the kind is unknown, a length is not positive and finite, the cutoff is not
-            below the reach, both or none of cutoff and sigma are given, or the tolerance is out of
-            reach.
+            below the reach, both or none of cutoff and sigma are given, the tolerance is out of
+            reach, or another kernel than ``"yukawa"`` is screened.
 
     References:
         Hackbusch & Khoromskij, Computing 76, 177 (2006); Benner, Khoromskaia & Khoromskij, SIAM J.
@@ -126,6 +132,8 @@ def range_separation(
         raise ValueError(
             f"`{where}(cutoff=..., sigma=...)` must name one of the two. Got {cutoff} and {sigma}."
         )
+    if screening and kind != "yukawa":
+        raise ValueError(f"`{where}(screening=...)` must be zero for {kind}. Got {screening}.")
     for name, length in (("reach", reach), ("cutoff", cutoff), ("sigma", sigma)):
         if length is not None and not 0 < length < math.inf:
             raise ValueError(f"`{where}({name}=...)` must be a positive length. Got {length}.")

@@ -49,7 +49,12 @@ class MarkovPosterior:
 
         Returns:
             Mean (..., m, r) and covariance (..., m, r, r).
+
+        Raises:
+            TypeError: If the coordinates are no tensor of floating numbers.
+            ValueError: If they have other axes, are empty, or hold NaN or infinite numbers.
         """
+        _check.dense("MarkovPosterior.at", "coordinates", coordinates, order=1)
         t, n, r = self.coordinates, len(self.coordinates), self.mean.shape[-1]
         after = torch.searchsorted(t, coordinates.contiguous(), right=True)  # first one beyond
         last, following = (after - 1).clamp(min=0), after.clamp(max=n - 1)

@@ -363,6 +363,14 @@ def test_refusals() -> None:
         words: dict[str, Any] = {"positions": x, "charges": q, "cell": cell} | change
         with pytest.raises(ValueError, match=message):
             electrostatics(**words)
+    kinds: list[tuple[dict[str, Any], str]] = [
+        ({"positions": x.numpy()}, "positions=...\\)` must be a real torch.Tensor. Got ndarray"),
+        ({"charges": q + 0j}, "charges=...\\)` must be a real torch.Tensor. Got torch.complex128"),
+        ({"batch": torch.zeros(7)}, "batch=...\\)` must hold whole numbers. Got torch.float64"),
+    ]
+    for change, message in kinds:
+        with pytest.raises(TypeError, match=message):
+            electrostatics(**{"positions": x, "charges": q, "cell": cell, **change})
 
 
 def test_a_peer_agrees() -> None:

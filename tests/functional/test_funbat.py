@@ -243,3 +243,10 @@ def test_use_that_does_not_fit() -> None:
         model.on_grid([torch.rand(3)])
     with pytest.raises(ValueError, match=re.escape("must be one number of terms. Got (1, 2).")):
         FunctionalCP((1, 2)).fit(torch.rand(9, 2), torch.rand(9))
+
+
+@pytest.mark.parametrize("kind", [FunctionalTucker, FunctionalCP])
+def test_many_modes(kind: type[FunctionalTucker]) -> None:
+    x = torch.rand(60, 15)
+    model = kind(1, restarts=1, max_sweeps=4).fit(x, x[:, 14] * (1 + x[:, 0]))
+    assert model.predict(x)[0].shape == (60,)

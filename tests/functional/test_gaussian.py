@@ -137,3 +137,13 @@ def test_settings_that_do_not_fit() -> None:
     model = StateSpaceGP().fit(torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match=r"must have shape \(m,\). Got \(1, 1\)"):
         model.predict(torch.zeros(1, 1))
+
+
+def test_arrays_of_any_layout() -> None:
+    t = torch.linspace(0, 5, 30).numpy()
+    expected = StateSpaceGP().fit(t, t**2).log_evidence
+    for x, y in ((t[::-1], t[::-1] ** 2), (t.astype(">f8"), t**2)):
+        assert StateSpaceGP().fit(x, y).log_evidence == pytest.approx(expected, rel=1e-12)
+    fixed = t.copy()
+    fixed.flags.writeable = False
+    assert StateSpaceGP().fit(fixed, fixed**2).log_evidence == expected

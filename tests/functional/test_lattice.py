@@ -44,6 +44,15 @@ def test_energy_and_gradient_of_a_salt() -> None:
     assert (found.gradient(points) - gradient).abs().max() < 1e-7
 
 
+def test_results_are_detached() -> None:
+    x, q = middle()
+    found = LatticeSum(x.requires_grad_(), q.requires_grad_(), (1, 1, 1), (2, 1, 1))
+    assert not found.energy.requires_grad
+    points = torch.tensor([[0.4, 0.1, 0.2]], requires_grad=True)  # half a derivative would be wrong
+    assert not found.potential(points).requires_grad
+    assert not found.gradient(points).requires_grad
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -264,6 +264,8 @@ def test_bad_values() -> None:
         integral(train, [torch.ones(9)])
     with pytest.raises(ValueError, match=r"weights\[2\].*\(9,\)"):
         integral(train, [torch.ones(9), torch.ones(9), torch.ones(8)])
+    with pytest.raises(TypeError, match=r"train=...\)` must be a `TensorTrain`. Got str"):
+        integral("train", [torch.ones(9)])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be real"):
         integral(train, [torch.ones(9, dtype=torch.complex128)] * 3)
     assert isinstance(found, Picking)

@@ -81,6 +81,7 @@ def test_derivative_of_the_short_range() -> None:
         ({"sigma": 1.0, "reach": 1.0}, "so small that the short range ends"),
         ({"cutoff": 0.1, "reach": math.inf}, "positive length. Got inf"),
         ({"cutoff": 0.1, "reach": 1.0, "tolerance": 0.0}, "at least 1e-13. Got 0.0"),
+        ({"screening": 2.0, "cutoff": 0.1, "reach": 1.0}, "range_separation.*coulomb. Got 2.0"),
         ({"kind": "newton", "cutoff": 0.1, "reach": 1.0}, "one of coulomb, yukawa, dispersion"),
     ],
 )

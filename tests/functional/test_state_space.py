@@ -1,5 +1,6 @@
 """Filter and smoother against dense Gaussian processes, and the compiled against the plain scan."""
 
+import math
 import re
 
 import pytest
@@ -120,6 +121,13 @@ def test_what_does_not_fit(change: dict[str, Tensor], message: str) -> None:
     } | change  # fmt: skip
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         smooth(**words)  # type: ignore[arg-type]
+
+
+def test_coordinates_that_make_no_sense() -> None:
+    posterior = smooth(Matern(), torch.arange(3.0), torch.ones(3, 1, 1), torch.ones(3, 1))
+    for wrong in (torch.ones(2, 2), torch.tensor([math.nan]), torch.zeros(0)):
+        with pytest.raises(ValueError, match=r"MarkovPosterior.at\(coordinates=...\)"):
+            posterior.at(wrong)
 
 
 def test_scan_reference_is_the_textbook() -> None:
