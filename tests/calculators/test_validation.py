@@ -3,41 +3,23 @@
 # mypy: allow-untyped-calls
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
 from torch import Tensor
 
 from tensornet.atoms import edge_vectors
 from tensornet.calculators import Report, validate
-from tensornet.models import LennardJones, build
+from tensornet.models import LennardJones
 
-REFERENCES = {10: -30.25, 18: -140.5}
-BLOCK = {"name": "lennard_jones", "epsilon": 0.02, "sigma": 3.2, "cutoff": 6.0}
-
-
-def crystal() -> Atoms:
-    atoms = bulk("Ar", a=5.0, cubic=True)
-    atoms.numbers[1] = 10
-    slant = np.array([[0, 0, 0], [0.8, 0, 0], [-0.6, 0.5, 0]])
-    atoms.set_cell(atoms.cell.array + slant, scale_atoms=True)
-    return atoms
+Make = Callable[..., LennardJones]
 
 
-def model(kind: type[LennardJones] = LennardJones, **config: Any) -> LennardJones:
-    made: Any = build(BLOCK, elements=[10, 18], reference_energies=REFERENCES)
-    made.config |= config
-    made.__class__ = kind
-    assert isinstance(made, LennardJones)
-    return made
-
-
-def checked(kind: type[LennardJones], **config: Any) -> Report:
-    return validate(model(kind, **config), crystal(), md_steps=30)
+def checked(model: LennardJones, atoms: Atoms) -> Report:
+    return validate(model, atoms, md_steps=30)
 
 
 def summed(pair: Tensor, edge_index: Tensor, species: Tensor) -> Tensor:
@@ -228,22 +210,27 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("kind", "rows"), [pytest.param(*x, id=x[0].__name__) for x in BROKEN])
-def test_a_broken_law_fails_its_row(kind: type[LennardJones], rows: set[str]) -> None:
-    report = checked(kind)
+def test_a_broken_law_fails_its_row(
+    make: Make, crystal: Atoms, kind: type[LennardJones], rows: set[str]
+) -> None:
+    report = checked(make(kind), crystal)
     assert not report.passed
     assert set(report.failed) == rows, str(report)
 
 
-def test_lennard_jones_passes() -> None:
-    report = checked(LennardJones)
+def test_lennard_jones_passes(make: Make, crystal: Atoms) -> None:
+    report = checked(make(), crystal)
     assert report.passed, str(report)
     assert report.skipped == ()
     assert len(report.rows) == 15
     assert all(row.value is not None and row.value <= row.limit for row in report.rows if row.limit)
 
 
-def test_what_is_not_promised_is_said_and_does_not_fail() -> None:
-    report = checked(Handed, symmetry="SO(3)")
+def test_what_is_not_promised_is_said_and_does_not_fail(make: Make, crystal: Atoms) -> None:
+    handed, plain = make(Handed), make()
+    for model in (handed, plain):
+        model.config["symmetry"] = "SO(3)"
+    report = checked(handed, crystal)
     assert report.passed
     assert report.skipped == ("inversion",)
     row = next(row for row in report.rows if row.name == "inversion")
@@ -251,4 +238,80 @@ def test_what_is_not_promised_is_said_and_does_not_fail() -> None:
     assert row.value > 1e-9
     assert "SO(3)" in row.note
     # A model that may break the law but does not, passes.
-    assert checked(LennardJones, symmetry="SO(3)").skipped == ()
+    assert checked(plain, crystal).skipped == ()
+
+
+class Direct(LennardJones):
+    """Forces from a head of their own, which are not the derivatives."""
+
+    conservative = False
+
+    def direct_forces(
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        energies = self.interaction_energies(species, edge_index, vectors)
+        weights = envelope(vectors.norm(dim=-1)) * (1.0 + species)[edge_index[1]]
+        push = vectors * weights[:, None]
+        return energies, vectors.new_zeros(len(species), 3).index_add(0, edge_index[1], push)
+
+
+def test_a_direct_head_promises_no_derivatives(make: Make, crystal: Atoms) -> None:
+    report = validate(make(Direct), crystal, md_steps=40)
+    assert report.skipped == ("forces", "stress", "hessian")
+    assert "drift" in report.failed
+    assert all("head of their own" in row.note for row in report.rows[:3])
+    forces = report.rows[0]
+    assert forces.value is not None
+    assert forces.value > 0.1
+
+
+# --- potentials that stop, or give numbers that are none ---------------------------------------
+
+
+class Fragile(LennardJones):
+    """Cannot do without neighbours, which a free atom does not have."""
+
+    error: type[Exception] = RuntimeError
+
+    def interaction_energies(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> Tensor:
+        if not len(vectors):
+            raise self.error("no neighbours")
+        return super().interaction_energies(species, edge_index, vectors)
+
+
+class Misindexed(Fragile):
+    """The same, with an error that is not of torch."""
+
+    error = IndexError
+
+
+class NotANumber(LennardJones):
+    """An atom by itself has the energy NaN, as a mean over no neighbours has."""
+
+    def interaction_energies(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> Tensor:
+        rest = super().interaction_energies(species, edge_index, vectors)
+        return rest if len(vectors) else rest * torch.nan
+
+
+class NoForces(LennardJones):
+    """Forces are zero, and all energies are NaN."""
+
+    def forward(self, graph: Any, *, forces: bool = True) -> dict[str, Tensor]:
+        output = super().forward(graph, forces=forces)
+        output["interaction_energy"] = output["interaction_energy"] * torch.nan
+        return output | ({"forces": 0 * output["forces"]} if forces else {})
+
+
+@pytest.mark.parametrize("kind", [Fragile, Misindexed])
+def test_an_error_in_a_check_fails_it(make: Make, crystal: Atoms, kind: type[Fragile]) -> None:
+    report = checked(make(kind), crystal)
+    assert "isolated atom" in report.failed
+    row = next(row for row in report.rows if row.name == "isolated atom")
+    assert row.note == f"{kind.error.__name__}: no neighbours"
+
+
+@pytest.mark.parametrize(("kind", "row"), [(NotANumber, "isolated atom"), (NoForces, "forces")])
+def test_a_nan_in_a_check_fails_it(
+    make: Make, crystal: Atoms, kind: type[LennardJones], row: str
+) -> None:
+    assert row in checked(make(kind), crystal).failed

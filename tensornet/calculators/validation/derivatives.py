@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
 
 from tensornet.calculators.validation.bench import Array, Bench, moved
 from tensornet.calculators.validation.report import Row
+
+Value = TypeVar("Value", float, Array)
 
 STEP = 1e-3  # Å, or strain
 STEP_HESSIAN = 5e-4  # Å
@@ -26,12 +29,14 @@ def forces(bench: Bench) -> Row:
         for axis in range(3):
             energy = partial(_shifted, bench, int(atom), axis)
             errors.append(abs(expected[atom, axis] + _slope(energy)))
-    if size < 1e-12 and max(errors) < 1e-12:
-        return _lone("forces", "relative error against differences of the energy")
-    value = float(np.max(errors)) / max(size, 1e-12)
+    words = "relative error against differences of the energy"
+    largest = float(np.max(errors))  # unlike `max`, keeps NaN
+    if size < 1e-12 and largest < 1e-12:
+        return _lone("forces", words)
+    value = largest / max(size, 1e-12)
     return Row(
         "forces",
-        "relative error against differences of the energy",
+        words,
         value,
         1e-6,
         "",
@@ -64,10 +69,7 @@ def stress(bench: Bench) -> Row:
 
 
 def hessian(bench: Bench) -> Row:
-    """Compare the Hessian, by differences of forces, with its transpose.
-
-    Looks at a cluster of an atom and its nearest neighbours.
-    """
+    """Compare the Hessian of a small cluster, by differences of forces, with its transpose."""
     words = "relative asymmetry of the second derivatives, by differences of forces"
     cluster = bench.cluster
     n = len(cluster)
@@ -79,7 +81,7 @@ def hessian(bench: Bench) -> Row:
             positions[row // 3, row % 3] += h
             return bench.ask(moved(cluster, positions)).forces.ravel()
 
-        block[row] = _slopes(push, STEP_HESSIAN)
+        block[row] = _slope(push, STEP_HESSIAN)
     size = float(np.abs(block).max())
     if size < 1e-12:
         return _lone("hessian", words)
@@ -93,12 +95,9 @@ def _lone(name: str, words: str) -> Row:
     return Row(name, words, None, None, "", None, "no force acts in this structure")
 
 
-def _slope(f: Callable[[float], float], h: float = STEP) -> float:
+def _slope(f: Callable[[float], Value], h: float = STEP) -> Value:
+    """Central difference of fourth order."""
     return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
-
-
-def _slopes(f: Callable[[float], Array], h: float) -> Array:
-    return np.asarray((8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h))
 
 
 def _shifted(bench: Bench, atom: int, axis: int, h: float) -> float:

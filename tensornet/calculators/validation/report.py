@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -66,37 +67,49 @@ class Report:
         return tuple(row.name for row in self.rows if row.passed is None)
 
     def table(self) -> Table:
-        """Give the rows as a table for a `rich` console."""
-        table = Table(title=Text(f"Validation of {self.subject}"), title_justify="left")
-        for heading in ("check", "what was measured"):
-            table.add_column(heading)
-        for heading in ("value", "limit"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for heading in ("unit", "verdict"):
-            table.add_column(heading, no_wrap=True)
+        """Give the rows as a table for a `rich` console, with details of what did not pass below.
+
+        Returns:
+            One line per check; then what was measured and the note of each check that failed or
+            does not apply.
+        """
+        table = Table(
+            title=Text(f"Validation of {self.subject}"), title_justify="left",
+            caption=self._details(), caption_justify="left", caption_style="",
+            box=box.SIMPLE_HEAD, pad_edge=False,
+        )  # fmt: skip
+        table.add_column("check", no_wrap=True)
+        table.add_column("value", justify="right", no_wrap=True)
+        table.add_column("limit", justify="right", no_wrap=True)
+        table.add_column("unit", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
         for row in self.rows:
-            measured = Text(row.measured)
-            if row.note:
-                measured.append(f"\n{row.note}", style="dim")
-            table.add_row(
-                row.name,
-                measured,
-                _number(row.value),
-                _number(row.limit),
-                row.unit,
-                _VERDICTS[row.passed],
-            )
+            verdict = _VERDICTS[row.passed]
+            table.add_row(row.name, _number(row.value), _number(row.limit), row.unit, verdict)
         return table
 
+    def _details(self) -> Text | None:
+        """What was measured, and what is to be said, where a check did not pass."""
+        lines = []
+        for row in self.rows:
+            if not row.passed:
+                note = f"; {row.note}" if row.note else ""
+                lines.append(Text.assemble((row.name, "bold"), f": {row.measured}{note}"))
+        return Text("\n").join(lines) if lines else None
+
     def __str__(self) -> str:
-        console = Console(file=StringIO(), width=110, color_system=None)
+        console = Console(file=StringIO(), width=100, color_system=None)
         console.print(self.table())
         console.print(self.summary())
         assert isinstance(console.file, StringIO)
         return console.file.getvalue().rstrip()
 
     def summary(self) -> str:
-        """Say the outcome in one line."""
+        """Say the outcome in one line.
+
+        Returns:
+            How many checks passed, and the names of those that failed or do not apply.
+        """
         n = len(self.rows) - len(self.skipped)
         line = f"{n - len(self.failed)} of {n} checks passed."
         if self.failed:
