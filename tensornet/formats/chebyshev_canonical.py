@@ -41,7 +41,8 @@ def from_separable(
 
     Args:
         sides: For each variable, a function from points (m,) to the values of all terms (m, r).
-        box: Lower and upper end of each variable. A tensor gives dtype and device.
+        box: Lower and upper end of each variable. A tensor gives dtype and device; else the weights
+            do, or torch's defaults.
         weights: Weight of each term, by default one.
         tolerance: Largest error of the truncation in L2 with the Chebyshev weight, relative to the
             norm of the function; a tenth of it, relative to the norm of the terms, is for chopping.
@@ -60,6 +61,8 @@ def from_separable(
     Raises:
         ValueError: If a side gives values of another shape or not finite, or options are out of
             range.
+        TypeError: If a side gives another dtype than its points have, or that of the weights is not
+            that of the box.
 
     Derivatives:
         First order, in the weights and in what the sides depend on.
@@ -84,7 +87,10 @@ def from_separable(
             f"`{where}(sides=...)` must have one function per side of the box. Got {len(sides)} "
             f"and {len(ends)}."
         )
-    like = box if isinstance(box, Tensor) and box.is_floating_point() else torch.empty(0)
+    if isinstance(box, Tensor) and box.is_floating_point():
+        like = box
+    else:
+        like = torch.empty(0) if weights is None else weights
     if weights is None:
         r = _side(sides[0], 0, torch.tensor([sum(ends[0]) / 2]).to(like), None).shape[1]
         weights = torch.ones(r).to(like)
@@ -175,7 +181,7 @@ def gaussian_sum(
             f"`{where}(centers=...)` must have shape (r, {d}), as the box. Got "
             f"{tuple(centers.shape)}."
         )
-    for name, x in (("exponents", exponents), ("centers", centers)):
+    for name, (x, _) in given.items():
         _check.dense(where, name, x)
 
     def side(k: int) -> Callable[[Tensor], Tensor]:
@@ -218,6 +224,7 @@ def _sampled(
 
 def _side(side: Callable[[Tensor], Tensor], k: int, x: Tensor, n_terms: int | None) -> Tensor:
     values = side(x)
+    _check.one_kind("from_separable", points=x, **{f"sides[{k}]": values})
     if values.ndim != 2 or len(values) != len(x) or values.shape[1] != (n_terms or values.shape[1]):
         r = "r" if n_terms is None else n_terms
         raise ValueError(

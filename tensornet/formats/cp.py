@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats import indexing
-from tensornet.formats.format import Format
+from tensornet.formats.format import HALF, Format
 
 # Largest dense tensor formed to compute the norm of a value whose terms cancel.
 _LARGEST_CORE = 10_000_000
@@ -135,6 +135,8 @@ class CP(Format):
         Where the terms cancel, that loses half of the digits, and the norm is taken of the
         entries, after an orthogonal compression, unless those are very many.
         """
+        if self.dtype in HALF:
+            return self.to(torch.float32).norm().to(self.dtype)
         squared = self._gram(self).real
         sizes = math.prod((f.detach().norm(dim=0) for f in self.factors), start=1.0)
         largest = (sizes * self._weights().detach().abs()).sum()
@@ -144,7 +146,9 @@ class CP(Format):
             if math.prod(core.shape) <= _LARGEST_CORE:
                 exact: Tensor = torch.linalg.vector_norm(core.to_dense())
                 return exact
-        norm: Tensor = squared.clamp(min=0).sqrt()
+        zero = squared.detach() <= 0  # where the root has no derivative; like torch, give zero
+        root = torch.where(zero, torch.ones_like(squared), squared).sqrt()
+        norm: Tensor = torch.where(zero, torch.zeros_like(root), root)
         return norm
 
     def inner(self, other: Self | Tensor) -> Tensor:  # ()
@@ -205,6 +209,9 @@ class CP(Format):
         """
         from tensornet.formats.cp_round import rounded
 
+        if self.dtype in HALF:
+            single = self.to(torch.float32)
+            return single.round(tolerance=tolerance, max_rank=max_rank).to(self.dtype)
         joined = rounded(self, tolerance, max_rank)
         return type(self)(joined.factors, joined.weights)
 

@@ -155,7 +155,7 @@ def _checked(
     _check.at_least("cp", 1, rank=plan.rank, max_iterations=plan.max_iterations)
     _check.tolerance("cp", tolerance=plan.tolerance, max_term_norm=max_term_norm)
     _check.one_of("cp", METHODS, method=plan.method)
-    if mask is not None:
+    if mask is not None and isinstance(x, Tensor):
         _check_mask(x, mask)
         x = torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
     _check.dense("cp", "x", x, least=2)
@@ -186,7 +186,7 @@ def _check_mask(x: Tensor, mask: Tensor) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"`cp(mask=...)` must be a boolean tensor. Got {kind}.")
-    if not isinstance(x, Tensor) or mask.shape != x.shape or mask.device != x.device:
+    if mask.shape != x.shape or mask.device != x.device:
         raise ValueError(
             f"`cp(mask=...)` must be as `x`, {tuple(x.shape)} on {x.device}. Got "
             f"{tuple(mask.shape)} on {mask.device}."

@@ -10,6 +10,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats.cp import CP
 from tensornet.formats.cp_fit import cp
+from tensornet.formats.format import check_limits
 
 # Largest dense tensor, after compression, that is decomposed again.
 _LARGEST_CORE = 10_000_000
@@ -24,10 +25,18 @@ def rounded(value: CP, tolerance: float, max_rank: int | None) -> CP:
         value: What to round.
         tolerance: Largest error, relative to the norm.
         max_rank: Largest rank.
+
+    Returns:
+        A `CP` of the same shape.
+
+    Raises:
+        NotImplementedError: If the rank must be fitted, and a factor requires grad or is complex.
+        ValueError: If the value is not finite, a limit is out of range, or the value compresses
+            to too many entries to be fitted.
     """
-    _check.tolerance("CP.round", tolerance=tolerance)
-    if max_rank is not None:
-        _check.at_least("CP.round", 1, max_rank=max_rank)
+    check_limits("CP.round", tolerance, max_rank)
+    for name, part in value.parts().items():
+        _check.dense("CP.round", name, part)
     if value.order == 1:  # a vector is one term
         return CP((value.to_dense()[:, None],))
     joined = _joined(value)
@@ -50,12 +59,16 @@ def rounded(value: CP, tolerance: float, max_rank: int | None) -> CP:
 def _joined(value: CP) -> CP:
     """Add up terms that are multiples of each other, and drop those that are zero."""
     with torch.no_grad():
-        norms = torch.stack([f.norm(dim=0) for f in value.factors])
-        sizes = (norms.prod(0) * value._weights().abs()).tolist()
-        units = [f / n.clamp(min=1e-30) for f, n in zip(value.factors, norms, strict=True)]
+        tiny = torch.finfo(value.dtype).tiny
+        units, there = list[Tensor](), value._weights() != 0
+        for f in value.factors:
+            unit = f / f.abs().amax(0).clamp(min=tiny)  # squares of the entries would underflow
+            length = torch.linalg.vector_norm(unit, dim=0)
+            units.append(unit / length.clamp(min=tiny))
+            there = there & (length > 0)
     groups: list[list[int]] = []
-    for r, size in enumerate(sizes):
-        if size > 0:
+    for r, counts in enumerate(there.tolist()):
+        if counts:
             near = next((g for g in groups if _parallel(units, g[0], r)), None)
             if near is None:
                 groups.append([r])
@@ -63,8 +76,9 @@ def _joined(value: CP) -> CP:
                 near.append(r)
     if len(groups) == value.rank:
         return value
-    groups = groups or [[0]]
-    weights = [_joined_weight(value, g) for g in groups]
+    if not groups:
+        return CP(tuple(torch.zeros_like(f[:, :1]) for f in value.factors))
+    weights = [_joined_weight(value, units, g) for g in groups]
     return CP(tuple(f[:, [g[0] for g in groups]] for f in value.factors), torch.stack(weights))
 
 
@@ -77,11 +91,10 @@ def _parallel(units: list[Tensor], r: int, s: int) -> bool:
     return True
 
 
-def _joined_weight(value: CP, group: list[int]) -> Tensor:
-    """Project the terms of a group on its first one."""
-    columns = [f[:, group] for f in value.factors]
-    grams = [c[:, 0].conj() @ c for c in columns]  # (terms,) each
-    share = math.prod(g / g[0].real.clamp(min=1e-30) for g in grams)
+def _joined_weight(value: CP, units: list[Tensor], group: list[int]) -> Tensor:
+    """Add up the terms of a group in units of its first one, with its weight of one."""
+    along = [u[:, group[0]].conj() @ f[:, group] for u, f in zip(units, value.factors, strict=True)]
+    share = math.prod(a / a[0] for a in along)  # (terms,)
     weight: Tensor = (share * value._weights()[group]).sum()
     return weight
 

@@ -54,7 +54,7 @@ def cross(
         shape: Sizes of the modes.
         tolerance: Relative error to reach, of both kinds below.
         max_rank: Largest rank of the train.
-        seed: Seed of all random choices. The same seed gives the same train.
+        seed: Seed of all random choices, not negative. The same seed gives the same train.
         max_evaluations: Largest number of entries to ask for. By default as many as it takes.
         dtype: Type of the cores. Computed in double precision.
         start_points: Indices at which something is known to happen.
@@ -68,7 +68,8 @@ def cross(
         the true Frobenius error. ``n_evaluations`` counts entries, ``n_iterations`` sweeps.
 
     Raises:
-        TypeError: If the function gives no numbers, or complex ones for a real `dtype`.
+        TypeError: If the function gives no numbers, or complex ones for a real `dtype`, or an
+            argument is of another type.
         ValueError: If the function gives another shape, NaN or infinite values, or if an argument
             is out of range.
         RuntimeError: If the function raises; its error is the cause.
@@ -82,7 +83,7 @@ def cross(
         >>> result.converged, result.n_evaluations < 9000
         (True, True)
     """
-    sizes, starts = _checked(shape, max_rank, max_evaluations, dtype, start_points)
+    sizes, starts = _checked(shape, max_rank, seed, max_evaluations, dtype, start_points)
     _check.tolerance("cross", tolerance=tolerance)
     entries = Entries(function, sizes, dtype, max_evaluations)
     n_entries = math.prod(sizes)
@@ -112,6 +113,7 @@ def cross(
 def _checked(
     shape: Sequence[int],
     max_rank: int,
+    seed: int,
     max_evaluations: int | None,
     dtype: torch.dtype,
     start_points: Tensor | None,
@@ -121,12 +123,17 @@ def _checked(
         raise ValueError("`cross(shape=...)` must have at least one mode. Got none.")
     _check.at_least("cross", 1, **{f"shape[{k}]": n for k, n in enumerate(sizes)})
     _check.at_least("cross", 1, max_rank=max_rank)
+    _check.at_least("cross", 0, seed=seed)
     if max_evaluations is not None:
         _check.at_least("cross", 1, max_evaluations=max_evaluations)
     if not (dtype.is_floating_point or dtype.is_complex):
         raise TypeError(f"`cross(dtype=...)` must be floating or complex. Got {dtype}.")
     if start_points is None:
         return sizes, np.zeros((0, len(sizes)), np.int64)
+    if not isinstance(start_points, Tensor):
+        raise TypeError(
+            f"`cross(start_points=...)` must be a torch.Tensor. Got {type(start_points).__name__}."
+        )
     if start_points.is_floating_point() or start_points.is_complex():
         raise TypeError(
             f"`cross(start_points=...)` must hold whole numbers. Got {start_points.dtype}."
@@ -153,7 +160,7 @@ def _train(entries: Entries, sizes: tuple[int, ...], cores: list[Numbers]) -> Te
     return TensorTrain(tuple(whole))
 
 
-def _plain(entries: Entries, train: TensorTrain) -> list[Numbers]:
+def _plain(train: TensorTrain) -> list[Numbers]:
     """Give the cores of the modes larger than one, the others and the scale multiplied in."""
     carry = train.log_scale.exp().reshape(1, 1).to(train.dtype)
     out: list[Numbers] = []
@@ -184,7 +191,7 @@ def _rounded(
     for part in (0.7, 0.3, 0.1, 0.01, 0.0):
         value = exact.round(tolerance=part * tolerance, max_rank=max_rank, method="svd")
         value = value.to(entries.dtype)
-        cores = _plain(entries, value.to(exact.dtype))
+        cores = _plain(value.to(exact.dtype))
         frobenius, _ = errors(entries, cores, outcome.held, outcome.weights)
         # Where rounding changes most can be searched for without asking the function.
         generator = np.random.default_rng(seed)

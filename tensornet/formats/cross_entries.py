@@ -63,12 +63,12 @@ class Entries:
         rows = np.ascontiguousarray(indices)
         return list(rows.view(f"V{8 * rows.shape[1]}")[:, 0].tolist())
 
-    def knows(self, indices: Integers) -> NDArray[np.bool_]:
-        """Say which entries were asked for already."""
-        return np.array([key in self._known for key in self.keys(indices)], bool)
-
     def __call__(self, indices: Integers) -> Numbers:
-        """Give the entries at `indices` (n, order), asking for those that are new."""
+        """Give the entries at `indices` (n, order), asking for those that are new.
+
+        Raises:
+            BudgetError: If that would be more than are allowed. Nothing is asked for then.
+        """
         known, keys = self._known, self.keys(indices)
         fresh = {key: i for i, key in enumerate(keys) if key not in known}
         if fresh:

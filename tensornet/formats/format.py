@@ -16,6 +16,8 @@ from tensornet._files import read_tensors, write_tensors
 from tensornet._typing import AnyPath
 
 _VERSION = "1"
+# There are no matrix decompositions in these; what needs one computes in float32.
+HALF = (torch.float16, torch.bfloat16)
 
 
 class Format(ABC):
@@ -165,7 +167,10 @@ class Format(ABC):
         return self * other
 
     def __truediv__(self, other: float | complex | Tensor) -> Self:
-        if isinstance(other, numbers.Number) or (isinstance(other, Tensor) and other.ndim == 0):
+        if isinstance(other, Tensor) and other.ndim == 0:
+            # the inverse in the precision of this value, whatever that of the number is
+            return self._scaled(1 / other.to(torch.promote_types(self.dtype, other.dtype)))
+        if isinstance(other, numbers.Number):
             return self._scaled(1 / other)
         return NotImplemented
 
@@ -212,6 +217,23 @@ class Format(ABC):
             "complex": json.dumps(pairs),
         }
         write_tensors(f"{type(self).__name__}.save", path, parts, metadata)
+
+
+def check_limits(where: str, tolerance: float, max_rank: int | None) -> None:
+    """Check what a rounding is limited by.
+
+    Args:
+        where: Name of the public call, for the message.
+        tolerance: Largest error, relative to the norm.
+        max_rank: Largest rank to keep, or any.
+
+    Raises:
+        TypeError: If one is no number.
+        ValueError: If the tolerance is negative or not finite, or `max_rank` is below one.
+    """
+    _check.tolerance(where, tolerance=tolerance)
+    if max_rank is not None:
+        _check.at_least(where, 1, max_rank=max_rank)
 
 
 def load(path: AnyPath) -> Format:

@@ -127,7 +127,7 @@ def spin_chain(
     ``x Sx + z Sz``; S are spin operators, for spin 1/2 half the Pauli matrices.
 
     Args:
-        length: Number of sites.
+        length: Number of sites, at least two; periodic, at least three.
         xx: Coupling of the x components.
         yy: Coupling of the y components.
         zz: Coupling of the z components.
@@ -145,6 +145,7 @@ def spin_chain(
         >>> [round(e, 4) for e in torch.linalg.eigvalsh(H.to_matrix()).tolist()]
         [-0.75, 0.25, 0.25, 0.25]
     """
+    _check.at_least("spin_chain", 3 if periodic else 2, length=length)
     Sx, iSy, Sz = spin_operators(spin, dtype=dtype)
     couplings = [(xx, Sx), (-yy, iSy), (zz, Sz)]  # Sy Sy = -(i Sy)(i Sy)
     pairs = [(strength * S, S) for strength, S in couplings if strength != 0]

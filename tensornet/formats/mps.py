@@ -13,6 +13,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats import mps_sandwich, train_parts, train_sweeps
 from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.format import HALF, check_limits
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_matrix import TTMatrix
 from tensornet.linalg.truncation import truncate
@@ -128,6 +129,10 @@ class MPS(TensorTrain):
             IndexError: If there is no such site.
         """
         k = self._site("MPS.canonical(center=...)", center)
+        if self.dtype in HALF:
+            single = self.to(torch.float32).canonical(k)
+            cores = [core.to(self.dtype) for core in single.cores]
+            return self._gauged(cores, single.log_scale.to(self.dtype), k)
         begin, end = 0, self.order - 1
         if self.center is not None:
             begin, end = min(self.center, k), max(self.center, k)
@@ -169,10 +174,13 @@ class MPS(TensorTrain):
         Raises:
             ValueError: If the state is zero.
         """
+        return self._gauged(self.cores, self.log_scale - self._log_size("normalized"), self.center)
+
+    def _log_size(self, method: str) -> Tensor:
+        """Logarithm of the norm, of a state that must not be zero."""
         size = self.log_norm()
-        if not bool(size > -math.inf):
-            raise ValueError("`MPS.normalized` must have a state that is not zero. Got zero.")
-        return self._gauged(self.cores, self.log_scale - size, self.center)
+        _refuse_zero(method, size == -math.inf)
+        return size
 
     def round(
         self, *, tolerance: float = 0.0, max_rank: int | None = None, method: str = "auto"
@@ -203,6 +211,7 @@ class MPS(TensorTrain):
         Raises:
             IndexError: If there is no such bond.
         """
+        check_limits("MPS.truncate_bond", tolerance, max_rank)
         k = self._bond("truncate_bond", bond)
         left = self.canonical(k)
         core = left.cores[k]
@@ -241,8 +250,8 @@ class MPS(TensorTrain):
         """Apply an operator to two neighbours and cut the rank between them: a step of TEBD.
 
         Args:
-            gate: Operator on sites `bond` and `bond` + 1, not necessarily unitary.
-            bond: See there.
+            gate: Operator on the two sites, not necessarily unitary.
+            bond: Between sites `bond` and `bond` + 1.
             tolerance: Largest error, relative to the norm after the gate.
             max_rank: Largest rank to keep.
 
@@ -251,11 +260,13 @@ class MPS(TensorTrain):
 
         Raises:
             IndexError: If there is no such bond.
-            ValueError: If the gate has another size.
+            ValueError: If the gate has another size, is not finite, or sends the state to zero.
+            TypeError: If the dtypes differ.
 
         References:
             Vidal, Phys. Rev. Lett. 93, 040502 (2004).
         """
+        check_limits("MPS.apply_gate", tolerance, max_rank)
         k = self._bond("apply_gate", bond)
         d1, d2 = self.shape[k : k + 2]
         if tuple(gate.shape) not in ((d1 * d2, d1 * d2), (d1, d2, d1, d2)):
@@ -264,6 +275,7 @@ class MPS(TensorTrain):
                 f"({d1}, {d2}, {d1}, {d2}). Got {tuple(gate.shape)}."
             )
         _check.one_kind("MPS.apply_gate", cores=self.cores[0], gate=gate)
+        _check.dense("MPS.apply_gate", "gate", gate)
         here = self.canonical(k)
         pair = torch.tensordot(here.cores[k], here.cores[k + 1], 1)  # (a, d1, d2, b)
         a, _, _, b = pair.shape
@@ -314,8 +326,7 @@ class MPS(TensorTrain):
         _check.at_least("MPS.sample", 1, n=n)
         generator = torch.Generator(device=self.device).manual_seed(seed)
         state = self.detach().canonical(0)
-        if not bool(torch.linalg.vector_norm(state.cores[0]) > 0):
-            raise ValueError("`MPS.sample` must have a state that is not zero. Got zero.")
+        state._log_size("sample")
         m = state.cores[0].new_ones(n, 1)
         drawn = []
         for core in state.cores:
@@ -339,7 +350,7 @@ class MPS(TensorTrain):
             operators and complex ones.
 
         Raises:
-            ValueError: If the shapes do not fit.
+            ValueError: If the shapes do not fit, or the state is zero.
             TypeError: If the dtypes differ.
         """
         _check.one_kind("MPS.expectation", cores=self.cores[0], H=H.cores[0])
@@ -349,7 +360,7 @@ class MPS(TensorTrain):
                 f"`MPS.expectation(H=...)` must act on the shape {self.shape}. Got {sizes}."
             )
         m, e = mps_sandwich.operator(self.cores, H.cores)
-        log = H.log_scale + 2 * (self.log_scale - self.log_norm())
+        log = H.log_scale + 2 * (self.log_scale - self._log_size("expectation"))
         return train_sweeps.scale_back(m, e, log)
 
     def local_expectation(
@@ -366,7 +377,9 @@ class MPS(TensorTrain):
 
         Raises:
             IndexError: If there is no such site.
-            ValueError: If there is no operator, or one has another size than its site.
+            ValueError: If there is no operator, one has another size than its site, or the state is
+                zero.
+            TypeError: If the dtypes differ.
 
         Examples:
             >>> z = torch.diag(torch.tensor([0.5, -0.5]))
@@ -390,4 +403,10 @@ class MPS(TensorTrain):
         inside = {k - first: op for k, op in sites.items()}
         m, e = mps_sandwich.sites(state.cores[first : last + 1], inside)
         square = state.cores[state.center or 0].abs().square().sum()
+        _refuse_zero("local_expectation", square == 0)
         return train_sweeps.scale_back(m, e, 0 * self.log_scale) / square
+
+
+def _refuse_zero(method: str, is_zero: Tensor) -> None:
+    if bool(is_zero):
+        raise ValueError(f"`MPS.{method}` must have a state that is not zero. Got zero.")

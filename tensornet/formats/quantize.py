@@ -38,7 +38,8 @@ def quantize(
         The train and its relative error, as from `tensor_train` or `round_train`.
 
     Raises:
-        ValueError: If a size is no power of `base`.
+        TypeError: If `x` is neither a train nor a tensor of floating or complex numbers.
+        ValueError: If a size is no power of `base`, or `x` is empty or not finite.
 
     Derivatives:
         First order.
@@ -52,9 +53,10 @@ def quantize(
     """
     _check.at_least("quantize", 2, base=base)
     _check.tolerance("quantize", tolerance=tolerance)
-    digits = [_digits("quantize", d, base) for d in x.shape]
-    if isinstance(x, Tensor):
+    if not isinstance(x, TensorTrain):
         _check.dense("quantize", "x", x)
+    digits = [_digits("quantize(x=...)", d, base) for d in x.shape]
+    if isinstance(x, Tensor):
         return tensor_train(x.reshape([base] * sum(digits)), tolerance=tolerance)
     cores = [part for c, k in zip(x.cores, digits, strict=True) for part in _split(c, base, k)]
     return round_train(TensorTrain(tuple(cores), x.log_scale), tolerance=tolerance or 0.0)
@@ -129,7 +131,7 @@ def quantize_matrix(
     cores: list[Tensor] = []
     for core in A.cores:
         r, o, i, after = core.shape
-        k = _digits("quantize_matrix", o, base)
+        k = _digits("quantize_matrix(A=...)", o, base)
         if i != o:
             raise ValueError(
                 f"`quantize_matrix(A=...)` must have square cores. Got {o} and {i} in one."
@@ -145,7 +147,7 @@ def quantize_matrix(
 def _digits(where: str, d: int, base: int) -> int:
     k = max(1, round(math.log(d, base)))
     if base**k != d:
-        raise ValueError(f"`{where}(x=...)` must have sizes that are powers of {base}. Got {d}.")
+        raise ValueError(f"`{where}` must have sizes that are powers of {base}. Got {d}.")
     return k
 
 

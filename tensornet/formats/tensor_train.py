@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats import indexing, train_parts, train_sweeps
-from tensornet.formats.format import Format
+from tensornet.formats.format import HALF, Format
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -188,6 +188,9 @@ class TensorTrain(Format):
         return train_sweeps.log_of(e, self.log_scale) + m.log()
 
     def _norm(self) -> tuple[Tensor, Tensor]:
+        if self.dtype in HALF:
+            m, e = self.to(torch.float32)._norm()
+            return m.to(self.dtype), e
         m, e = train_sweeps.norm(self.cores)
         if not any(core.requires_grad for core in self.cores):
             return m, e
@@ -250,6 +253,8 @@ class TensorTrain(Format):
                 f"`TensorTrain.orthogonalize(center=...)` must be a mode of a train of order "
                 f"{self.order}. Got {center}."
             )
+        if self.dtype in HALF:
+            return self.to(torch.float32).orthogonalize(center).to(self.dtype)
         cores, e = train_sweeps.orthogonalize(self.cores, center % self.order)
         return type(self)(tuple(cores), log_scale=train_sweeps.log_of(e, self.log_scale))
 

@@ -350,7 +350,7 @@ class TTMatrix(Format):
         """
         cores = []
         for k, A in enumerate(matrices):
-            _check.shapes("TTMatrix.kronecker_sum", **{f"matrices_{k}": (A, "d d")})
+            _check.shapes("TTMatrix.kronecker_sum", **{f"matrices[{k}]": (A, "d d")})
             eye, zero = torch.eye(len(A), dtype=A.dtype, device=A.device), torch.zeros_like(A)
             core = torch.stack([torch.stack([eye, A], -1), torch.stack([zero, eye], -1)])
             core = core[:1] if k == 0 else core  # from the state "not yet" ...

@@ -84,7 +84,7 @@ def scaled(
     if not 0 < size < math.inf:
         phase: Any = factor
     elif isinstance(factor, Tensor):
-        phase, log_scale = torch.sgn(factor), log_scale + factor.abs().log().to(log_scale)
+        phase, log_scale = torch.sgn(factor), log_scale + factor.abs().to(log_scale).log()
     else:
         phase, log_scale = factor / size, log_scale + math.log(size)
     core = cores[k] if isinstance(phase, float | int) and phase == 1 else cores[k] * phase

@@ -8,6 +8,7 @@ import torch
 
 from tensornet import _check
 from tensornet.formats import train_sketch, train_sweeps
+from tensornet.formats.format import check_limits
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_cut import Budget, cut
 from tensornet.formats.train_rounding import round_train, sketched
@@ -31,9 +32,7 @@ def compressed_product(
         method: ``"direct"``, ``"zipup"`` or ``"randomized"``.
     """
     _check.one_of("TTMatrix.apply", METHODS, method=method)
-    _check.tolerance("TTMatrix.apply", tolerance=tolerance)
-    if max_rank is not None:
-        _check.at_least("TTMatrix.apply", 1, max_rank=max_rank)
+    check_limits("TTMatrix.apply", tolerance, max_rank)
     frozen = not any(core.requires_grad for core in (*A.cores, *x.cores))
     if method == "zipup" and x.order > 1:
         return _zipup(A, x, tolerance, max_rank)

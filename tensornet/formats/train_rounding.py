@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats import train_parts, train_sketch, train_sweeps
 from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.format import HALF, check_limits
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_cut import Budget, cut
-
-METHODS = ("auto", "svd", "gram", "randomized")
+from tensornet.linalg.truncation import METHODS
 
 # From this rank on a sketch is worth trying, and up to this share of the rank it pays.
 _LARGE_RANK = 48
@@ -67,7 +68,14 @@ def round_train(
         >>> round_train(x, tolerance=1e-5).value.ranks
         (1, 1, 1, 1)
     """
-    _check_door("round_train", tolerance, max_rank, method)
+    check_limits("round_train", tolerance, max_rank)
+    _check.one_of("round_train", METHODS, method=method)
+    if x.dtype in HALF:
+        found = round_train(
+            x.to(torch.float32), tolerance=tolerance, max_rank=max_rank, method=method, seed=seed
+        )
+        return replace(found, value=found.value.to(x.dtype))
+    _check_finite("round_train", "x", x.cores)
     return _round([x], [x.cores], x.log_scale, tolerance, max_rank, method, seed)
 
 
@@ -97,7 +105,8 @@ def round_sum(
         As `round_train`.
 
     Raises:
-        ValueError: If there is no train, shapes differ, or the weights are not as many.
+        ValueError: If there is no train, shapes differ, the weights are not as many, or a core or a
+            weight is not finite.
         TypeError: If the dtypes differ.
 
     Derivatives:
@@ -108,7 +117,8 @@ def round_sum(
         >>> round_sum([x, x], [1.0, 2.0], tolerance=1e-5).value.ranks
         (1, 1, 1)
     """
-    _check_door("round_sum", tolerance, max_rank, method)
+    check_limits("round_sum", tolerance, max_rank)
+    _check.one_of("round_sum", METHODS, method=method)
     if not trains:
         raise ValueError("`round_sum(trains=...)` must hold one train at least. Got none.")
     for train in trains[1:]:
@@ -119,17 +129,27 @@ def round_sum(
             f"`round_sum(weights=...)` must hold one number for each of {len(trains)} trains. Got "
             f"{len(factors)}."
         )
+    if trains[0].dtype in HALF:
+        found = round_sum(
+            [x.to(torch.float32) for x in trains], weights,
+            tolerance=tolerance, max_rank=max_rank, method=method, seed=seed,
+        )  # fmt: skip
+        return replace(found, value=found.value.to(trains[0].dtype))
+    for k, (x, w) in enumerate(zip(trains, factors, strict=True)):
+        _check_finite("round_sum", f"trains[{k}]", x.cores)
+        if not bool(torch.as_tensor(w).detach().isfinite()):
+            raise ValueError(f"`round_sum(weights[{k}]=...)` must be finite. Got {w}.")
     scaled = [x * w for x, w in zip(trains, factors, strict=True)]
     top = torch.stack([x.log_scale for x in scaled]).amax().detach()
     parts = [tuple(train_parts.spread(x.cores, x.log_scale - top)) for x in scaled]
     return _round(scaled, parts, top, tolerance, max_rank, method, seed)
 
 
-def _check_door(where: str, tolerance: float, max_rank: int | None, method: str) -> None:
-    _check.tolerance(where, tolerance=tolerance)
-    if max_rank is not None:
-        _check.at_least(where, 1, max_rank=max_rank)
-    _check.one_of(where, METHODS, method=method)
+def _check_finite(where: str, name: str, cores: Sequence[Tensor]) -> None:
+    sums = torch.stack([core.detach().sum() for core in cores])
+    if not bool(sums.isfinite().all()):
+        for k, core in enumerate(cores):
+            _check.dense(where, f"{name}.cores[{k}]", core)
 
 
 def _round(
@@ -142,10 +162,6 @@ def _round(
     seed: int,
 ) -> Decomposition[TensorTrain]:
     """Round the sum of `parts`, which are `trains` over exp(log_scale)."""
-    for cores in parts:
-        sums = torch.stack([core.detach().sum() for core in cores])
-        if not bool(sums.isfinite().all()) and any(not bool(c.isfinite().all()) for c in cores):
-            raise ValueError("A train to be rounded must be finite. Got NaN or infinite cores.")
     rank = sum(max(train.ranks) for train in trains)
     frozen = not any(core.requires_grad for cores in parts for core in cores)
     sketch = method == "randomized"

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.format import HALF
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_cut import Budget, cut
-from tensornet.formats.train_rounding import METHODS
 from tensornet.formats.train_sweeps import log_of, real_dtype, split_scale
-from tensornet.linalg.truncation import n_kept, truncate
+from tensornet.linalg.truncation import METHODS, n_kept, truncate
 
 
 def tensor_train(
@@ -36,7 +36,7 @@ def tensor_train(
     over, so that the whole error stays within the tolerance at small ranks.
 
     Args:
-        x: Real or complex tensor.
+        x: Real or complex tensor. Half precision is computed in float32.
         ranks: Largest rank of every cut, or one for each of the n - 1 cuts (with or without the
             outer ones).
         tolerance: Largest error relative to the norm. By default the ranks alone decide, and
@@ -72,6 +72,11 @@ def tensor_train(
     _check.dense("tensor_train", "x", x)
     _check.tolerance("tensor_train", tolerance=tolerance)
     _check.one_of("tensor_train", METHODS, method=method)
+    if x.dtype in HALF:
+        found = tensor_train(x.float(), ranks=ranks, tolerance=tolerance, method=method, seed=seed)
+        value, exact = found.value.to(x.dtype), x.detach().float()
+        error = float((value.detach().to(torch.float32).to_dense() - exact).norm())
+        return _told(value, error / float(exact.norm() or 1.0), tolerance, exact.dtype)
     caps = _caps(x.shape, ranks)
     norm = float(torch.linalg.vector_norm(x.detach()))
     scaled, e = x, torch.zeros((), dtype=torch.int64, device=x.device)
@@ -88,12 +93,18 @@ def tensor_train(
     error = math.sqrt(squares) / norm
     if error < (1e5 * eps if method == "svd" else 1e3 * math.sqrt(eps)):
         error = _difference(scaled.detach(), [c.detach() for c in cores]) / norm
-    value = TensorTrain(tuple(cores), log_scale)
-    converged = tolerance is None or error <= max(tolerance, 100 * eps)
+    return _told(TensorTrain(tuple(cores), log_scale), error, tolerance, x.dtype)
+
+
+def _told(
+    value: TensorTrain, error: float, tolerance: float | None, dtype: torch.dtype
+) -> Decomposition[TensorTrain]:
+    """Say how it went, in the precision that it was computed in."""
+    converged = tolerance is None or error <= max(tolerance, 100 * torch.finfo(dtype).eps)
     message = f"Relative error {error:.1e} at ranks up to {max(value.ranks)}" + (
-        "." if converged else f", above the tolerance {wanted:.1e}: allow higher ranks."
+        "." if converged else f", above the tolerance {tolerance:.1e}: allow higher ranks."
     )
-    return Decomposition(value, error, converged, message, x.ndim - 1, 0)
+    return Decomposition(value, error, converged, message, value.order - 1, 0)
 
 
 def _caps(shape: Sequence[int], ranks: int | Sequence[int] | None) -> list[int]:

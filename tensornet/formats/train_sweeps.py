@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 _LN2 = math.log(2.0)
+# Largest exponents of two whose power is in range, with some room.
+_EXPONENTS = {torch.float64: 1000, torch.float16: 14}
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -25,7 +27,7 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 def split_scale(x: Tensor) -> tuple[Tensor, Tensor]:
     """Divide by a power of two so that the largest entry is about one; give the exponent too."""
     largest = x.detach().abs().amax()
-    limit = 1000 if largest.dtype == torch.float64 else 120
+    limit = _EXPONENTS.get(largest.dtype, 120)
     e = torch.frexp(largest).exponent.clamp(-limit, limit)
     return x * torch.exp2(-e.to(largest.dtype)), e
 
@@ -97,10 +99,11 @@ def entries(
         return torch.cat([entries(cores, part, log_scale) for part in parts])
     m = cores[0].new_ones(n, 1)
     e = torch.zeros(n, dtype=log_scale.dtype, device=m.device)
+    limit = min(_EXPONENTS.get(e.dtype, 120), 120)
     for core, index in zip(cores, indices, strict=True):
         m = _next(m, core, index.to(core.device))
         largest = m.detach().abs().amax(1)
-        more = torch.frexp(largest).exponent.clamp(-120, 120).to(e.dtype)
+        more = torch.frexp(largest).exponent.clamp(-limit, limit).to(e.dtype)
         m, e = m * torch.exp2(-more)[:, None], e + more
     return scale_back(m[:, 0], e, log_scale)
 

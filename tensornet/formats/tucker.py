@@ -12,12 +12,9 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats import indexing
-from tensornet.formats.format import Format
+from tensornet.formats.format import HALF, Format, check_limits
 from tensornet.formats.tucker_truncation import truncated_core
 from tensornet.linalg.mode_product import mode_multiplied
-
-# There are no matrix decompositions in these.
-_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,7 +123,7 @@ class Tucker(Format):
 
     def norm(self) -> Tensor:  # ()
         """Frobenius norm, by QR decompositions: accurate for small differences too."""
-        if self.dtype in _HALF:
+        if self.dtype in HALF:
             return self.to(torch.float32).norm().to(self.dtype)
         with torch.no_grad():
             core = self.core
@@ -233,10 +230,8 @@ class Tucker(Format):
         References:
             Vannieuwenhoven, Vandebril & Meerbergen, SIAM J. Sci. Comput. 34, A1027 (2012).
         """
-        _check.tolerance("Tucker.round", tolerance=tolerance)
-        if max_rank is not None:
-            _check.at_least("Tucker.round", 1, max_rank=max_rank)
-        if self.dtype in _HALF:
+        check_limits("Tucker.round", tolerance, max_rank)
+        if self.dtype in HALF:
             single = self.to(torch.float32)
             return single.round(tolerance=tolerance, max_rank=max_rank).to(self.dtype)
         most = None if max_rank is None else [max_rank] * self.order

@@ -11,6 +11,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats.cp import CP
 from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.format import HALF
 from tensornet.formats.tucker import Tucker, largest_ranks
 from tensornet.formats.tucker_canonical import truncated_canonical
 from tensornet.formats.tucker_truncation import (
@@ -90,7 +91,7 @@ def tucker(
     if isinstance(x, CP):
         return _canonical(x, ranks, tolerance, method, sweeps)
     norm = _norm(x)
-    if x.dtype in (torch.float16, torch.bfloat16):
+    if x.dtype in HALF:
         found = tucker(x.float(), ranks=ranks, tolerance=tolerance, method=method, sweeps=sweeps)
         value = found.value.to(x.dtype)
         difference = value.detach().to(torch.float32).to_dense() - x.detach().float()
@@ -199,7 +200,7 @@ def _canonical(
         _check.dense("tucker", "x.weights" if k < 0 else f"x.factors[{k}]", part)
     factors, weights = x.factors, x.weights
     dtype = factors[0].dtype
-    if dtype in (torch.float16, torch.bfloat16):
+    if dtype in HALF:
         factors = tuple(f.float() for f in factors)
         weights = None if weights is None else weights.float()
     limits = _limits(x.shape, ranks)

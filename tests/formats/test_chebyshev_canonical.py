@@ -93,12 +93,24 @@ def test_separable_terms_of_any_kind() -> None:
     assert found.converged
 
 
+def test_weights_give_the_dtype_where_the_box_does_not() -> None:
+    torch.set_default_dtype(torch.float32)
+    side = lambda x: x[:, None]  # noqa: E731
+    double = torch.ones(1, dtype=torch.float64)
+    assert from_separable([side] * 2, BOX[:2], weights=double).value.dtype == torch.float64
+    assert from_separable([side] * 2, BOX[:2]).value.dtype == torch.float32
+    with pytest.raises(TypeError, match=r"sides\[0\]=...\)` must have the dtype torch.float32 of"):
+        from_separable([lambda x: x[:, None].double()], BOX[:1])
+
+
 def test_bad_terms() -> None:
     weights, exponents, centers = gaussians(3)
     with pytest.raises(ValueError, match=r"shape \(r, 3\), as the box"):
         gaussian_sum(weights, exponents, centers[:, :2], BOX)
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match=r"gaussian_sum\(exponents=...\)` must be finite"):
         gaussian_sum(weights, exponents / 0, centers, BOX)
+    with pytest.raises(ValueError, match=r"gaussian_sum\(weights=...\)` must be finite"):
+        gaussian_sum(weights / 0, exponents, centers, BOX)
     with pytest.raises(ValueError, match=r"shape \(r\), with r = 3"):
         gaussian_sum(weights, exponents[:2], centers, BOX)
     with pytest.raises(ValueError, match="one function per side"):

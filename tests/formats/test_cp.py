@@ -85,6 +85,22 @@ def test_norm_of_a_difference_has_all_digits() -> None:
     assert float((value - value).norm()) < 1e-13 * float(value.norm())
 
 
+def test_norm_of_zero_has_a_derivative() -> None:
+    zero = CP((torch.zeros(2, 1, requires_grad=True), torch.ones(3, 1)))
+    zero.norm().backward()
+    assert zero.factors[0].grad is not None
+    assert torch.equal(zero.factors[0].grad, torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("size", [1e60, 1e200])
+def test_rounding_joins_terms_of_any_length_if_they_are_equal(size: float) -> None:
+    large, small = size * torch.ones(2, 2), torch.eye(2) / size
+    assert torch.equal(CP((large, small)).round().to_dense(), torch.ones(2, 2))
+    equal = CP((large, torch.ones(2, 2) / size)).round()
+    assert equal.rank == 1
+    close(equal.to_dense(), torch.full((2, 2), 2.0))
+
+
 def test_rounding_joins_equal_terms_exactly() -> None:
     value = random_cp((4, 5, 6), 3, weights=True)
     twice = (value + 0.5 * value - 2 * value).round()
@@ -143,6 +159,8 @@ def test_bad_parts() -> None:
         CP((torch.ones(3, 0),))
     with pytest.raises(ValueError, match="Got none"):
         CP(())
+    with pytest.raises(ValueError, match=r"round\(weights=...\)` must be finite"):
+        CP((torch.ones(3, 2),) * 2, torch.tensor([1.0, torch.nan])).round()
 
 
 def test_same_seed_same_factors() -> None:

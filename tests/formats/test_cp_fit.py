@@ -228,6 +228,8 @@ def test_bad_input() -> None:
         cp(x, 1, mask=torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match="index 1 of mode 0"):
         cp(x, 1, mask=torch.tensor([True, False])[:, None, None].expand(2, 2, 2))
+    with pytest.raises(TypeError, match="Got list"):
+        cp([[1.0]], 1, mask=torch.ones(1, 1, dtype=torch.bool))  # type: ignore[arg-type]
 
 
 def test_structured_systems_are_those_of_the_jacobian() -> None:

@@ -1,3 +1,5 @@
+"""Tensor trains from few entries: ranks, errors, what is asked for and how often, bad input."""
+
 import json
 import math
 import os
@@ -366,6 +368,10 @@ def test_bad_arguments() -> None:
         cross(reciprocal, (3, 3), dtype=torch.int64)
     with pytest.raises(TypeError, match="whole numbers"):
         cross(reciprocal, (3, 3), start_points=torch.rand(1, 2))
+    with pytest.raises(TypeError, match=r"must be a torch.Tensor\. Got list"):
+        cross(reciprocal, (3, 3), start_points=[[0, 0]])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"seed=...\)` must be at least 0"):
+        cross(reciprocal, (3, 3), seed=-1)
     with pytest.raises(ValueError, match="shape"):
         cross(reciprocal, (3, 3), start_points=torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match="indices of the shape"):

@@ -128,6 +128,30 @@ def test_index_tensors_of_short_types(kind: str) -> None:
     assert float(train[torch.tensor([-1], dtype=torch.int8)]) == 199
 
 
+@pytest.mark.parametrize("kind", sorted(REAL.keys() - FUNCTIONS))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(kind: str, dtype: torch.dtype) -> None:
+    """What needs a decomposition is computed in float32; entries that are small do not overflow."""
+    x = REAL[kind](torch.float32).to(dtype)
+    exact, tolerance = x.to(torch.float32), 6 * torch.finfo(dtype).eps
+    assert float(x.norm()) == pytest.approx(float(exact.norm()), rel=tolerance)
+    for rounded in (x.round(), (x + x).round(tolerance=0.05) * 0.5):
+        assert rounded.dtype == dtype
+        difference = rounded.to(torch.float32) - exact
+        assert float(difference.norm() / exact.norm()) < 0.05 + tolerance
+    last = tuple(d - 1 for d in x.shape)
+    small = float((1e-4 * x)[last])
+    assert small == pytest.approx(1e-4 * float(exact[last]), rel=0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_factors_of_lower_precision_are_exact(kind: str) -> None:
+    x = REAL[kind](torch.float64)
+    for three in (torch.tensor(3.0, dtype=torch.float32), torch.tensor(3)):
+        for got, expected in ((x * three, 3 * x.to_dense()), (x / three, x.to_dense() / 3)):
+            torch.testing.assert_close(got.to_dense(), expected, rtol=1e-13, atol=1e-14)
+
+
 def test_values_are_printed_in_one_line() -> None:
     x = TensorTrain((torch.ones(1, 2, 3), torch.ones(3, 4, 1)))
     assert repr(x) == "TensorTrain(shape (2, 4), ranks (1, 3, 1), 19 numbers, float64)"

@@ -270,6 +270,16 @@ def test_bad_input() -> None:
         psi.apply_gate(torch.eye(2), 0)
     with pytest.raises(ValueError, match="must not send the state to zero"):
         psi.apply_gate(torch.zeros(4, 4), 0)
+    with pytest.raises(ValueError, match=r"gate=...\)` must be finite"):
+        psi.apply_gate(torch.full((4, 4), math.nan), 0)
+    with pytest.raises(ValueError, match=r"`MPS.apply_gate\(tolerance=...\)`"):
+        psi.apply_gate(torch.eye(4), 0, tolerance=-1.0)
+    with pytest.raises(ValueError, match=r"`MPS.truncate_bond\(max_rank=...\)` must be at least 1"):
+        psi.truncate_bond(0, max_rank=0)
+    with pytest.raises(ValueError, match="must have a state that is not zero"):
+        (0 * psi).expectation(TTMatrix.identity((2, 2, 2)))
+    with pytest.raises(ValueError, match="must have a state that is not zero"):
+        (0 * psi).local_expectation({1: torch.eye(2)})
     with pytest.raises(ValueError, match="must act on the shape"):
         psi.expectation(TTMatrix.identity((2, 2)))
     with pytest.raises(ValueError, match="must not be empty"):
@@ -280,7 +290,7 @@ def test_bad_input() -> None:
         MPS.product([torch.zeros(2)])
     with pytest.raises(ValueError, match="must have at least one pair"):
         neighbour_chain(4, [])
-    with pytest.raises(ValueError, match="must be at least 3"):
+    with pytest.raises(ValueError, match=r"`spin_chain\(length=...\)` must be at least 3"):
         spin_chain(2, zz=1.0, periodic=True)
     with pytest.raises(ValueError, match="multiple of one half"):
         spin_chain(4, zz=1.0, spin=0.3)

@@ -69,6 +69,12 @@ def test_derivative() -> None:
 def test_sizes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"powers of 2\. Got 6"):
         quantize(torch.ones(6))
+    with pytest.raises(ValueError, match=r"quantize\(x=...\)` must not be empty"):
+        quantize(torch.ones(0))
+    with pytest.raises(TypeError, match=r"must be a torch.Tensor\. Got list"):
+        quantize([1.0, 2.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"quantize_matrix\(A=...\)` must .* powers of 2\. Got 3"):
+        quantize_matrix(TTMatrix.identity((3,)))
     with pytest.raises(ValueError, match=r"at least 2\. Got 1"):
         quantize(torch.ones(4), base=1)
     train = quantize(torch.ones(8)).value

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tensornet.formats import TensorTrain, round_sum, round_train, tensor_train
-from tensornet.formats.train_rounding import METHODS
+from tensornet.linalg.truncation import METHODS
 
 
 def random_train(
@@ -186,11 +186,13 @@ def test_arguments_that_make_no_sense() -> None:
         x.round(method="qr")
     bad = TensorTrain((x.cores[0] * torch.nan, x.cores[1]))
     for method in METHODS:
-        with pytest.raises(ValueError, match="must be finite"):
+        with pytest.raises(ValueError, match=r"`round_train\(x.cores\[0\]=...\)` must be finite"):
             bad.round(tolerance=1e-3, method=method)
     with pytest.raises(ValueError, match="one train at least"):
         round_sum([])
     with pytest.raises(ValueError, match="each of 2 trains"):
         round_sum([x, x], [1.0])
+    with pytest.raises(ValueError, match=r"weights\[1\]=...\)` must be finite. Got nan"):
+        round_sum([x, x], [1.0, torch.nan])
     with pytest.raises(ValueError, match="one shape"):
         round_sum([x, x[:, :2]])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tensornet.formats import tensor_train
-from tensornet.formats.train_rounding import METHODS
+from tensornet.linalg.truncation import METHODS
 from tensornet.so3 import wigner_3j
 
 Function = Callable[[list[Tensor]], Tensor]
@@ -166,6 +166,16 @@ def test_sizes_far_from_one(size: float) -> None:
     a, b = tensor_train(size * x, ranks=2), tensor_train(x, ranks=2)
     assert a.relative_error == pytest.approx(b.relative_error, rel=1e-10)
     assert torch.allclose(a.value.to_dense() / size, b.value.to_dense(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    x = on_grid(lambda v: 1 / (1 + total(v)), 6, 3).to(dtype)
+    found = tensor_train(x, ranks=2)
+    assert found.value.dtype == dtype
+    error = (found.value.to(torch.float32).to_dense() - x.float()).norm() / x.float().norm()
+    assert found.relative_error == pytest.approx(float(error), rel=1e-5)
+    assert found.relative_error < 0.02
 
 
 def test_zero() -> None:
