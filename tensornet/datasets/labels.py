@@ -27,6 +27,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 WEIGHT = "config_weight"  # in ``info``
 PLACES = ("calculator", "info", "arrays")
+LARGEST = 1e100  # in the unit of the label; squares of more may overflow
 SAME = {"energy": 1e-4, "forces": 1e-4, "stress": 1e-5}  # in the unit of the label
 FROM_VIRIAL = " (-virial/volume)"
 VOIGT = ([0, 5, 4], [5, 1, 3], [4, 3, 2])  # positions of xx yy zz yz xz xy in the matrix
@@ -111,8 +112,8 @@ def extract(
         The labels, and where they were found.
 
     Raises:
-        LabelError: If a label is not a finite number of the right shape, or if several keys
-            hold different values and none was chosen.
+        LabelError: If a label is not made of finite numbers (below 1e100) of the right shape, or
+            if several keys hold different values and none was chosen.
     """
     source: dict[str, str] = {}
     notes: list[str] = []
@@ -238,14 +239,13 @@ def _stresses(atoms: "ase.Atoms", keys: LabelKeys, where: str, notes: list[str])
 
 
 def _number(value: Any, shape: tuple[int, ...], label: str, source: str, where: str) -> Array:
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    array = _floats(value)
+    if array is None:
         text = repr(value)
         raise LabelError(
             f"The {label} of {where} must be made of numbers. Got "
             f"{text if len(text) < 60 else text[:60] + ' ...'} (from {source})."
-        ) from None
+        )
     if not shape and array.size == 1:
         return array.reshape(())
     if array.shape != shape:
@@ -255,11 +255,18 @@ def _number(value: Any, shape: tuple[int, ...], label: str, source: str, where: 
     return array
 
 
-def _matrix(value: Any, label: str, source: str, where: str, notes: list[str]) -> Array:
+def _floats(value: Any) -> Array | None:
+    """Numbers, also written as text; nothing for what is none: true is not 1."""
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return None if np.asarray(value).dtype.kind in "bc" else array
+
+
+def _matrix(value: Any, label: str, source: str, where: str, notes: list[str]) -> Array:
+    found = _floats(value)
+    array = np.empty(0) if found is None else found
     if array.size == 9:
         array = array.reshape(3, 3)
         asymmetry = np.abs(array - array.T).max()
@@ -275,15 +282,16 @@ def _matrix(value: Any, label: str, source: str, where: str, notes: list[str]) -
 
 
 def _finite(atoms: "ase.Atoms", label: str, hit: Hit, where: str) -> None:
-    if np.isfinite(hit.value).all():
+    good = np.abs(hit.value) < LARGEST  # neither are NaN
+    if good.all():
         return
     if label == "forces":
-        k = int(np.flatnonzero(~np.isfinite(hit.value).all(axis=1))[0])
+        k = int(np.flatnonzero(~good.all(axis=1))[0])
         what, got = f"The forces on atom {k} ({atoms.symbols[k]})", hit.value[k].tolist()
     else:
         what, got = f"The {label}", hit.value.tolist()
     raise LabelError(
-        f"{what} in {where} must be finite. Got {got} (from {hit.source}). "
+        f"{what} in {where} must be finite, and below {LARGEST:g}. Got {got} (from {hit.source}). "
         "(Remove the frame, or the label if there is none.)"
     )
 

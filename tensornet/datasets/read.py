@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 GROUP_KEYS = ("config_type", "group")
+ELEMENTS = 118
 VALUES = ("energy", "forces", "stress", "virial")
 
 
@@ -237,12 +238,13 @@ class Reader:
 def _check_frame(atoms: "ase.Atoms", name: str) -> None:
     if len(atoms) == 0:
         raise ValueError(f"`read(paths=...)` must name files of structures. Got no atom in {name}.")
-    if atoms.numbers.min() < 1:
-        first = int(atoms.numbers.argmin())
+    foreign = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers > ELEMENTS))
+    if len(foreign):
+        z, first = int(atoms.numbers[foreign[0]]), int(foreign[0])
         raise ValueError(
             "`read(paths=...)` must name files of chemical elements. Got "
-            f"{atoms.symbols[first]!r} for atom {first} in {name}. (Remove the frame, or name the "
-            "element.)"
+            f"{repr('X') if z == 0 else f'atomic number {z}'} for atom {first} in {name}. (Remove "
+            "the frame, or name the element.)"
         )
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
         raise ValueError(

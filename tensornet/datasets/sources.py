@@ -8,11 +8,14 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensornet._typing import AnyPath
+from tensornet.datasets.labels import ALIASES, WEIGHT
+from tensornet.datasets.pickles import UnsafePickleError
 
 if TYPE_CHECKING:
     import ase
@@ -25,6 +28,15 @@ DATABASES = {
     ".hdf5": "tensornet.datasets.arrays:hdf5_frames",
 }
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
+# In the second line of a frame of extended XYZ: what must stand there at most once, and patterns.
+ONCE = {
+    "lattice",
+    "properties",
+    "pbc",
+    WEIGHT,
+    *(name for names in ALIASES.values() for name in names),
+}
+QUOTED, KEY = re.compile(r'"[^"]*"|\[[^]]*\]|\{[^}]*\}'), re.compile(r"(?:^|\s)(\w+)\s*=")
 
 
 def list_files(paths: AnyPath | Sequence[AnyPath]) -> list[tuple[str, str]]:
@@ -81,8 +93,16 @@ def frames_of(path: str, index: str = ":") -> "Iterator[ase.Atoms]":
         ValueError: If the file is empty, damaged or of an unknown kind, or has no such frames.
     """
     database = Path(path).suffix in DATABASES
+    _must_hold_something(path, database)
+    reading = partial(_reading_database, path) if database else partial(_reading, path, index)
     found = False
-    for atoms in _of_database(path, index) if database else _of_ase(path, index):
+    with reading():
+        frames = _of_database(path, index) if database else _of_ase(path, index)
+    while True:
+        with reading():
+            atoms = next(frames, None)
+        if atoms is None:
+            break
         found = True
         yield atoms
     if not found and (database or index != ":"):
@@ -95,23 +115,8 @@ def frames_of(path: str, index: str = ":") -> "Iterator[ase.Atoms]":
         )
 
 
-def _of_database(path: str, index: str) -> "Iterator[ase.Atoms]":
-    from ase.utils import string2index
-
-    module, function = DATABASES[Path(path).suffix].split(":")
-    frames: Iterator[ase.Atoms] = getattr(importlib.import_module(module), function)(path)
-    wanted = string2index(index)
-    if isinstance(wanted, int):
-        wanted = slice(wanted, wanted + 1 or None)
-    assert isinstance(wanted, slice)  # names are of ASE's own databases
-    if any(x is not None and x < 0 for x in (wanted.start, wanted.stop, wanted.step)):
-        yield from list(frames)[wanted]
-    else:
-        yield from islice(frames, wanted.start, wanted.stop, wanted.step)
-
-
-def _of_ase(path: str, index: str) -> "Iterator[ase.Atoms]":
-    if os.path.isdir(path):
+def _must_hold_something(path: str, database: bool) -> None:
+    if os.path.isdir(path) and not database:  # a folder may be a database
         raise ValueError(
             f"`read(paths=...)` must name files. Got the folder {path!r}. "
             f"(Write {Path(path, '*.xyz').as_posix()!r}, or the files' names.)"
@@ -120,17 +125,24 @@ def _of_ase(path: str, index: str) -> "Iterator[ase.Atoms]":
         raise ValueError(
             f"`read(paths=...)` must name files with content. Got {path!r}: it is empty."
         )
-    with _reading(path, index):
-        frames = _read_with_ase(path, index)
-    while True:
-        with _reading(path, index):
-            atoms = next(frames, None)
-        if atoms is None:
-            return
-        yield atoms
 
 
-def _read_with_ase(path: str, index: str) -> "Iterator[ase.Atoms]":
+def _of_database(path: str, index: str) -> "Iterator[ase.Atoms]":
+    from ase.utils import string2index
+
+    module, function = DATABASES[Path(path).suffix].split(":")
+    frames: Iterator[ase.Atoms] = getattr(importlib.import_module(module), function)(path)
+    wanted = string2index(index)
+    if isinstance(wanted, int):
+        wanted = slice(wanted, wanted + 1 or None)
+    if not isinstance(wanted, slice):
+        raise ValueError(f"{index!r} is no index of frames")
+    if any(x is not None and x < 0 for x in (wanted.start, wanted.stop, wanted.step)):
+        return iter(list(frames)[wanted])
+    return islice(frames, wanted.start, wanted.stop, wanted.step)
+
+
+def _of_ase(path: str, index: str) -> "Iterator[ase.Atoms]":
     from ase.io import iread
     from ase.io import read as ase_read
     from ase.io.formats import filetype
@@ -145,20 +157,36 @@ def _read_with_ase(path: str, index: str) -> "Iterator[ase.Atoms]":
 
 
 def _xyz_frames(path: str) -> "Iterator[ase.Atoms]":
-    """Frames of extended XYZ in one pass; ASE's reader first makes a list of where they begin."""
+    """Frames of extended XYZ in one pass; ASE's reader first makes a list of where they begin.
+
+    It also ends at the first empty line, and takes the last of two values of one key. Here empty
+    lines between frames are passed over, and a label that is given twice is an error.
+    """
     from ase.io.extxyz import read_xyz
 
     module = COMPRESSIONS.get(Path(path).suffix)
     opening = importlib.import_module(module).open if module else open
-    with opening(path, "rt", encoding="utf-8") as file:
+    with opening(path, "rt", encoding="utf-8-sig") as file:
         line = file.readline()
-        while line.strip():
+        while line:
+            if not line.strip():
+                line = file.readline()
+                continue
             lines = [line, *islice(file, int(line) + 1)]
             line = file.readline()
             while line.lstrip().startswith("VEC"):
                 lines.append(line)
                 line = file.readline()
+            _no_key_twice("".join(lines[1:2]))
             yield from read_xyz(io.StringIO("".join(lines)), 0)
+
+
+def _no_key_twice(comment: str) -> None:
+    """Check the second line of a frame of extended XYZ, where it says something that counts."""
+    keys = [key for key in KEY.findall(QUOTED.sub("", comment)) if key.lower() in ONCE]
+    if len(keys) > len(set(keys)):
+        twice = next(key for k, key in enumerate(keys) if key in keys[:k])
+        raise ValueError(f"`{twice}` is given twice in {comment.strip()[:60]!r}")
 
 
 @contextmanager
@@ -190,6 +218,24 @@ def _reading(path: str, index: str) -> Iterator[None]:
         raise ValueError(
             f"`read(paths=...)` must name intact files. Got {path!r}, which ASE cannot read: "
             f"{reason} ({type(error).__name__})."
+        ) from None
+
+
+@contextmanager
+def _reading_database(path: str) -> Iterator[None]:
+    """Name the file in what our readers say of it; what is damaged may raise anything in them."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and path in str(error):
+            raise
+        reason = " ".join(str(error).split()) or "no reason given"
+        kind = UnsafePickleError if isinstance(error, UnsafePickleError) else ValueError
+        raise kind(
+            f"`read(paths=...)` must name intact files. Got {path!r}: {reason} "
+            f"({type(error).__name__})."
         ) from None
 
 

@@ -262,12 +262,21 @@ def test_positions_that_are_not_finite() -> None:
         ("cut.xyz", BOTNET.replace("2\n", "3\n", 1), "Got 'cut.xyz'.*expected 3"),
         ("strange.foo", "hello there", "Got 'strange.foo', whose format was not recognised"),
         ("broken.cif", "hello", "Got 'broken.cif'.* cannot read"),
+        ("latin.xyz", BOTNET.replace("300K", "\udce9"), "Got 'latin.xyz'.*codec can't decode"),
+        ("negative.xyz", "-3\n\nH 0 0 0\n", "Got 'negative.xyz'"),
+        (
+            "twice.xyz",
+            BOTNET.replace("pbc=", "energy=5 pbc="),
+            "Got 'twice.xyz'.* `energy` is given twice",
+        ),
+        ("empty.npz", "", "Got 'empty.npz': it is empty"),
         ("noatoms.xyz", '0\nenergy=1 pbc="F F F"\n', "noatoms.xyz"),
     ],
 )
 def test_damaged_files_give_one_clear_line(name: str, content: str, message: str) -> None:
+    Path(name).write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=message) as caught:
-        text(content, name)
+        read(name)
     assert str(caught.value).startswith("`read(paths=...)` must name")
     assert caught.value.__context__ is None or caught.value.__suppress_context__  # ASE is silent
 
