@@ -1,4 +1,7 @@
-"""Between torch and Numba: views without copies, compilation, threads, streams, the simulator."""
+"""Between torch and Numba: views without copies, compilation, threads, streams, the simulator.
+
+Only this file knows of both; Numba is imported where it is needed, not before.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LINE = 64  # bytes
+LINE = 64  # bytes of a line of the cache, and of a vector of numbers
 log = logging.getLogger(__name__)
 _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
@@ -46,10 +49,16 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
     """An array that begins with a line of the cache."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _LINE, np.uint8)
-    start = -memory.ctypes.data % _LINE
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
     made: np.ndarray[Any, Any] = memory[start : start + size].view(dtype).reshape(shape)
     return made
+
+
+def padded(*tensors: Tensor) -> list[Tensor]:
+    """Tensors of one width, their last axis filled with zeros to whole vectors."""
+    more = -tensors[0].shape[-1] % (LINE // tensors[0].itemsize)
+    return [torch.nn.functional.pad(t, (0, more)) if more else t for t in tensors]
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -110,21 +119,31 @@ def spread(run: Callable[[int, int], Any], n: int, grain: int) -> list[Any]:
     return [part.result() for part in parts]
 
 
-def launch(kernel: Any, size: int, *args: Tensor | int) -> None:
+@cache
+def _compiled(make: Callable[[Any], Any], dtype: torch.dtype) -> Any:
+    import numba
+    from numba import cuda
+
+    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
+
+
+def launch(make: Callable[[Any], Any], size: int, *args: Tensor | int) -> None:
     """Start a CUDA kernel over `size` items on torch's current stream.
 
     Args:
-        kernel: Loops over its items in strides of the grid, so that any grid is right.
-        size: Number of items.
-        args: Tensors become flat arrays.
+        make: Gives the kernel for a type of numbers, that of the first tensor. The kernel loops
+            over its items in strides of the grid, so that any grid is right.
+        size: Number of items, at least one.
+        args: Of the kernel; tensors become flat arrays.
     """
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    kernel = _compiled(make, tensors[0].dtype)
     if simulated():
         flat = [a.detach().view(-1).numpy() if isinstance(a, Tensor) else a for a in args]
         kernel[1, 4](*flat)
         return
     from numba import cuda
 
-    tensors = [a for a in args if isinstance(a, Tensor)]
     with torch.cuda.device(tensors[0].device):
         stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
         flat = [

@@ -6,7 +6,6 @@ A thread sums in a fixed order. Features on the axis pass through memory.
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numba import cuda
@@ -137,11 +136,6 @@ KERNELS = {
 
 
 @cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
-@cache
 def _info(l_max: int, device: torch.device) -> tuple[Tensor, ...]:
     """Rows by degree, rows by order, and the place by degree of each harmonic."""
     of = tables(l_max)
@@ -196,21 +190,20 @@ class _Items:
         out = torch.empty_like(x)
         sizes = out.numel(), self.d, self.c, self.l_max, self.tilts.shape[1]
         tables_ = self.turns, self.tilts, self.degrees, self.order_of
-        _bridge.launch(_compiled(forth_kernel, x.dtype), sizes[0], x, *tables_, out, *sizes)
+        _bridge.launch(forth_kernel, sizes[0], x, *tables_, out, *sizes)
         return out
 
     def axis(self, x: Tensor, transposed: int) -> Tensor:
         out = torch.empty_like(x)
         sizes = out.numel(), self.d, self.c, transposed
-        run = _compiled(axis_kernel, x.dtype)
-        _bridge.launch(run, sizes[0], x, self.core, self.orders, out, *sizes)
+        _bridge.launch(axis_kernel, sizes[0], x, self.core, self.orders, out, *sizes)
         return out
 
     def back(self, x: Tensor, w: Tensor) -> Tensor:
         out = torch.empty_like(x)
         sizes = out.numel(), self.d, self.c, self.l_max, self.tilts.shape[1]
         tables_ = self.turns, self.tilts, self.degrees, self.order_of, self.at
-        _bridge.launch(_compiled(back_kernel, x.dtype), sizes[0], x, w, *tables_, out, *sizes)
+        _bridge.launch(back_kernel, sizes[0], x, w, *tables_, out, *sizes)
         return out
 
 
@@ -230,9 +223,8 @@ def slopes(
     found = x.new_zeros(x.shape[0], 3, items.c)
     pairs = items.left, items.right, items.values
     sizes = x.shape[0] * items.c, items.d, items.c, items.about_x, len(items.left)
-    run = _compiled(torque_kernel, x.dtype)
     if len(items.left):
-        _bridge.launch(run, sizes[0], there, made, slope, given, w, *pairs, found, *sizes)
+        _bridge.launch(torque_kernel, sizes[0], there, made, slope, given, w, *pairs, found, *sizes)
     else:
         found[:, 2] = slope[:, 0] * made[:, 0]
     about_x, about_z = found[:, 0].sum(1, keepdim=True), found[:, 1].sum(1, keepdim=True)

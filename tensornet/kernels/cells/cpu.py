@@ -1,12 +1,10 @@
 """Points in cells in Numba: one cell after the other, its numbers in the first-level cache."""
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._sort import counting_sort
+from tensornet.kernels._index import sorted_places
 from tensornet.kernels._tile import BYTES, SPREAD, WEIGH, product
 
 _GRAIN = 8  # cells worth a thread
@@ -83,21 +81,9 @@ def _slopes(core, u, v, w, order, starts, out, first, last):  # type: ignore[no-
                     out[order[begin + t], p] = work[k + p, t]
 
 
-def _sorted(name: str, cell: Tensor, n_cells: int) -> tuple[Any, Any]:
-    """Places in the order of their cells, and where each cell starts."""
-    (index,) = _bridge.arrays(cell)
-    order, starts = np.empty(len(index), np.int64), np.empty(n_cells + 1, np.int64)
-    if not counting_sort(index, order, starts):
-        raise IndexError(
-            f"`{name}(cell=...)` must be from 0 to {n_cells - 1}. "
-            f"Got {int(cell.min())} to {int(cell.max())}."
-        )
-    return order, starts
-
-
 def moments(u: Tensor, v: Tensor, w: Tensor, cell: Tensor, n_cells: int) -> Tensor:
     """`cell_moments`, cells in parallel."""
-    order, starts = _sorted("cell_moments", cell, n_cells)
+    order, starts = sorted_places("cell_moments", "cell", cell, n_cells)
     out = u.new_empty(n_cells, u.shape[1], v.shape[1], w.shape[1])
     *rows, flat = _bridge.arrays(u, v, w, out.view(-1))
     _bridge.spread(lambda i, j: _moments(*rows, order, starts, flat, i, j), n_cells, _GRAIN)
@@ -107,7 +93,7 @@ def moments(u: Tensor, v: Tensor, w: Tensor, cell: Tensor, n_cells: int) -> Tens
 def slopes(core: Tensor, u: Tensor, v: Tensor, w: Tensor, cell: Tensor) -> Tensor:
     """`cell_slopes`, cells in parallel."""
     n_cells = len(core)
-    order, starts = _sorted("cell_slopes", cell, n_cells)
+    order, starts = sorted_places("cell_slopes", "cell", cell, n_cells)
     out = u.new_empty(len(u), u.shape[1] + v.shape[1] + w.shape[1])
     flat, *rows, o = _bridge.arrays(core.reshape(-1), u, v, w, out)
     _bridge.spread(lambda i, j: _slopes(flat, *rows, order, starts, o, i, j), n_cells, _GRAIN)

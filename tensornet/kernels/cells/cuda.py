@@ -1,14 +1,12 @@
 """Points in cells in Numba CUDA: one thread per moment, or per slope, in a fixed order."""
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import order_and_starts
 
 
 def moments_kernel(real: Any) -> Any:
@@ -71,19 +69,12 @@ KERNELS = {moments_kernel: "pppqqpiiiii", slopes_kernel: "ppppqpiiiii"}
 """For each kernel its arguments: p points to numbers, q to whole numbers, i is a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def moments(u: Tensor, v: Tensor, w: Tensor, cell: Tensor, n_cells: int) -> Tensor:
     """`cell_moments` with one thread per moment."""
     a, b, c = u.shape[1], v.shape[1], w.shape[1]
     out = u.new_empty(n_cells, a, b, c)
-    ordered, order = torch.sort(cell, stable=True)
-    starts = torch.searchsorted(ordered, torch.arange(n_cells + 1, device=cell.device))
-    args = (u, v, w, order, starts, out, n_cells, len(u), a, b, c)
-    _bridge.launch(_compiled(moments_kernel, u.dtype), out.numel(), *args)
+    args = (u, v, w, *order_and_starts(cell, n_cells), out, n_cells, len(u), a, b, c)
+    _bridge.launch(moments_kernel, out.numel(), *args)
     return out
 
 
@@ -92,5 +83,5 @@ def slopes(core: Tensor, u: Tensor, v: Tensor, w: Tensor, cell: Tensor) -> Tenso
     cells, a, b, c = core.shape
     out = u.new_empty(len(u), a + b + c)
     args = (core, u, v, w, cell, out, cells, len(u), a, b, c)
-    _bridge.launch(_compiled(slopes_kernel, u.dtype), out.numel(), *args)
+    _bridge.launch(slopes_kernel, out.numel(), *args)
     return out

@@ -1,13 +1,11 @@
 """The chain of cores in Numba: points sorted by index, then products in registers."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._sort import counting_sort
+from tensornet.kernels._index import sorted_places
 from tensornet.kernels._tile import BYTES, STORE, product
 
 
@@ -37,8 +35,9 @@ def _sums(rows, starts, a, x, o, r, d, width, first, last):  # type: ignore[no-u
 def step(left: Tensor, core: Tensor, index: Tensor) -> Tensor:
     """`chain_step`, points of one index together."""
     (n, r), (_, d, q) = left.shape, core.shape
-    order, starts = _ordered("chain_step", index, d)
-    core, width = _padded(core), _width(q, core)
+    order, starts = sorted_places("chain_step", "index", index, d)
+    (core,) = _bridge.padded(core)
+    width = core.shape[2]
     out = left.new_empty(n, width)
     a, x, o = _bridge.arrays(left.view(-1), core.view(-1), out.view(-1))
     _bridge.spread(
@@ -52,9 +51,10 @@ def step(left: Tensor, core: Tensor, index: Tensor) -> Tensor:
 def moments(left: Tensor, right: Tensor, index: Tensor, d: int) -> Tensor:
     """`chain_moments`, points of one index together."""
     (n, r), q = left.shape, right.shape[1]
-    order, starts = _ordered("chain_moments", index, d)
+    order, starts = sorted_places("chain_moments", "index", index, d)
     sequence = torch.from_numpy(order)
-    right, width = _padded(right.index_select(0, sequence)), _width(q, right)
+    (right,) = _bridge.padded(right.index_select(0, sequence))
+    width = right.shape[1]
     out = left.new_empty(r, d, width)
     left = left.index_select(0, sequence)
     a, x, o = _bridge.arrays(left.view(-1), right.view(-1), out.view(-1))
@@ -65,24 +65,3 @@ def moments(left: Tensor, right: Tensor, index: Tensor, d: int) -> Tensor:
         max(1, 100_000 * d // (n * r * width)),
     )
     return out if width == q else out[..., :q].contiguous()
-
-
-def _width(q: int, x: Tensor) -> int:
-    lanes = BYTES // x.itemsize
-    return -(-q // lanes) * lanes
-
-
-def _padded(x: Tensor) -> Tensor:
-    q = x.shape[-1]
-    more = _width(q, x) - q
-    return torch.nn.functional.pad(x, (0, more)) if more else x
-
-
-def _ordered(name: str, index: Tensor, d: int) -> tuple[Any, Any]:
-    order, starts = np.empty(len(index), np.int64), np.empty(d + 1, np.int64)
-    if not counting_sort(*_bridge.arrays(index), order, starts):
-        raise IndexError(
-            f"`{name}(index=...)` must be from 0 to {d - 1}. "
-            f"Got {int(index.min())} to {int(index.max())}."
-        )
-    return order, starts

@@ -1,10 +1,7 @@
 """The chain of cores in Numba CUDA: one thread per number of the result, or per product."""
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
@@ -51,17 +48,11 @@ KERNELS = {step_kernel: "ppqpiiii", moments_kernel: "ppqPiiii"}
 (atomic operations take no pointers), i a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def step(left: Tensor, core: Tensor, index: Tensor) -> Tensor:
     """`chain_step` with one thread per number."""
     (n, r), (_, d, q) = left.shape, core.shape
     out = left.new_empty(n, q)
-    run = _compiled(step_kernel, left.dtype)
-    _bridge.launch(run, n * q, left, core, index, out, n, r, d, q)
+    _bridge.launch(step_kernel, n * q, left, core, index, out, n, r, d, q)
     return out
 
 
@@ -69,6 +60,5 @@ def moments(left: Tensor, right: Tensor, index: Tensor, d: int) -> Tensor:
     """`chain_moments` with one thread per product."""
     (n, r), q = left.shape, right.shape[1]
     out = left.new_zeros(r, d, q)
-    run = _compiled(moments_kernel, left.dtype)
-    _bridge.launch(run, n * r * q, left, right, index, out, n, r, d, q)
+    _bridge.launch(moments_kernel, n * r * q, left, right, index, out, n, r, d, q)
     return out

@@ -1,10 +1,7 @@
 """Chebyshev series in Numba CUDA: one thread per number of the result."""
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
@@ -56,16 +53,11 @@ KERNELS = {rows_kernel: "pppiii", moments_kernel: "pppiii"}
 """For each kernel its arguments: p is a pointer to numbers, i a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def rows(x: Tensor, coefficients: Tensor) -> Tensor:
     """`chebyshev_rows` with one thread per number."""
     (n,), (m, r) = x.shape, coefficients.shape
     out = x.new_empty(n, r)
-    _bridge.launch(_compiled(rows_kernel, x.dtype), n * r, x, coefficients, out, n, m, r)
+    _bridge.launch(rows_kernel, n * r, x, coefficients, out, n, m, r)
     return out
 
 
@@ -73,5 +65,5 @@ def moments(x: Tensor, values: Tensor, m: int) -> Tensor:
     """`chebyshev_moments` with one thread per number."""
     n, r = values.shape
     out = values.new_empty(m, r)
-    _bridge.launch(_compiled(moments_kernel, x.dtype), m * r, x, values, out, n, m, r)
+    _bridge.launch(moments_kernel, m * r, x, values, out, n, m, r)
     return out

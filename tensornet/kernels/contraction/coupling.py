@@ -3,13 +3,11 @@
 It takes features as (n, i, c), or as (n, c, i), whose blocks are turned over in registers.
 """
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._sort import counting_sort
+from tensornet.kernels._index import sorted_places
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels._vector import rows_in, rows_out
 from tensornet.kernels.contraction.plan import Array, Plan, plan
@@ -20,17 +18,6 @@ _WORTH = 1_000_000  # multiplications that are worth to make code
 _LONGEST = 1000  # terms
 _GRAIN = 200_000  # multiplications worth a thread
 _STRIPE = 32  # rows that stay in the cache while their channels are gone through
-
-
-def by_species(name: str, species: Tensor, n_s: int) -> tuple[Any, Any]:
-    """Rows in the order of their species, and where each species starts."""
-    order, starts = np.empty(len(species), np.int64), np.empty(n_s + 1, np.int64)
-    if not counting_sort(*_bridge.arrays(species), order, starts):
-        raise IndexError(
-            f"`{name}(species=...)` must be from 0 to {n_s - 1}. "
-            f"Got {int(species.min())} to {int(species.max())}."
-        )
-    return order, starts
 
 
 def suits(n: int, n_t: int, n_c: int) -> bool:
@@ -141,7 +128,7 @@ def start(
 ) -> None:  # fmt: skip
     """Fill `out` with the values of the polynomials, or with their slope."""
     tables = plan(name, x.shape[2 if turned else 1], n_k, monomials, at_k)
-    order, starts = by_species(name, species, len(c))
+    order, starts = sorted_places(name, "species", species, len(c))
     given, values, slopes = _bridge.arrays(x, c, g)
     run_arrays(slope, turned, tables, given, values, slopes, order, starts, out.numpy(), n_k)
 

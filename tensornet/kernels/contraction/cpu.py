@@ -11,9 +11,10 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import sorted_places
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.contraction import coupling
-from tensornet.kernels.contraction.coupling import by_species, run_arrays, suits
+from tensornet.kernels.contraction.coupling import run_arrays, suits
 from tensornet.kernels.contraction.plan import Array, Plan, plan
 from tensornet.kernels.contraction.tiles import (
     ROWS,
@@ -206,7 +207,7 @@ def _start(
     out: Tensor, out_c: Tensor, out_g: Tensor,
 ) -> None:  # fmt: skip
     tables = plan(name, x.shape[1], n_k, monomials, at_k)
-    order, starts = by_species(name, species, len(c))
+    order, starts = sorted_places(name, "species", species, len(c))
     given = _bridge.arrays(x, c, g, h), order, starts, _bridge.arrays(out, out_c, out_g)
     _run_arrays(mode, tables, *given, n_k)
 

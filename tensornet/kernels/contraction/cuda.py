@@ -4,15 +4,14 @@ Each kernel multiplies the factors of monomials as dual numbers, with the change
 value, and sums one of the two.
 """
 
-from functools import cache
 from typing import Any
 
-import numba
 import torch
 from numba import cuda
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import order_and_starts
 
 
 def result_kernel(real: Any) -> Any:
@@ -136,17 +135,6 @@ KERNELS = {
 """For each kernel its arguments: p points to numbers, q to whole numbers, i is a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
-def _sorted(index: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The order of an index, and where each of its n values starts."""
-    ordered, order = torch.sort(index, stable=True)
-    return order, torch.searchsorted(ordered, torch.arange(n + 1, device=index.device))
-
-
 def _sizes(dual: int, x: Tensor, c: Tensor, monomials: Tensor, n_k: int) -> tuple[int, ...]:
     return dual, *x.shape, c.shape[0], *monomials.shape, n_k
 
@@ -157,8 +145,9 @@ def _results(
 ) -> Tensor:  # fmt: skip
     out = x.new_empty(x.shape[0], k, x.shape[2])
     _bridge.launch(
-        _compiled(result_kernel, x.dtype), out.numel(),
-        x, c, h, species, monomials, *_sorted(at_k, k), out, *_sizes(dual, x, c, monomials, k),
+        result_kernel, out.numel(),
+        x, c, h, species, monomials, *order_and_starts(at_k, k), out,
+        *_sizes(dual, x, c, monomials, k),
     )  # fmt: skip
     return out
 
@@ -168,9 +157,9 @@ def _components(
     species: Tensor, monomials: Tensor, at_k: Tensor,
 ) -> Tensor:  # fmt: skip
     out = torch.empty_like(x)
-    places = _sorted(monomials.view(-1), x.shape[1] + 1)
+    places = order_and_starts(monomials.view(-1), x.shape[1] + 1)
     _bridge.launch(
-        _compiled(component_kernel, x.dtype), out.numel(),
+        component_kernel, out.numel(),
         x, c, g, h, species, monomials, at_k, *places, out,
         *_sizes(dual, x, c, monomials, g.shape[1]),
     )  # fmt: skip
@@ -183,8 +172,8 @@ def _coefficients(
 ) -> Tensor:  # fmt: skip
     out = torch.empty_like(c)
     _bridge.launch(
-        _compiled(coefficient_kernel, x.dtype), out.numel(),
-        x, g, h, *_sorted(species, c.shape[0]), monomials, at_k, out,
+        coefficient_kernel, out.numel(),
+        x, g, h, *order_and_starts(species, c.shape[0]), monomials, at_k, out,
         *_sizes(dual, x, c, monomials, g.shape[1]),
     )  # fmt: skip
     return out

@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import check_range
 
 Array = np.ndarray[Any, Any]
 Monomial = tuple[int, ...]
@@ -53,12 +54,8 @@ def plan(name: str, n_i: int, n_k: int, monomials: Tensor, at_k: Tensor) -> Plan
 @lru_cache(maxsize=256)
 def _plan(name: str, n_i: int, n_k: int, width: int, monomials: bytes, at_k: bytes) -> Plan:
     table, k = np.frombuffer(monomials, np.int64), np.frombuffer(at_k, np.int64)
-    for argument, index, most in (("monomials", table, n_i), ("at_k", k, n_k - 1)):
-        if index.min() < 0 or index.max() > most:
-            raise IndexError(
-                f"`{name}({argument}=...)` must be from 0 to {most}. "
-                f"Got {index.min()} to {index.max()}."
-            )
+    check_range(name, "monomials", table, n_i + 1)
+    check_range(name, "at_k", k, n_k)
     words = [tuple(sorted(i for i in row if i < n_i)) for row in table.reshape(-1, width).tolist()]
     factors: dict[Monomial, int] = {(): 0, **{(i,): i + 1 for i in range(n_i)}}
     products: list[tuple[int, int]] = []

@@ -5,14 +5,12 @@ every edge meets its channels. Receivers are spread over threads.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._sort import counting_sort
+from tensornet.kernels._index import check_range, sorted_places
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.convolution.plan import Array, Plan, plan
 from tensornet.kernels.convolution.tiles import (
@@ -127,9 +125,9 @@ def convolution(
     name = "edge_convolution"
     sizes = x.shape[1], y.shape[1], n_k, w.shape[1]
     tables = plan(name, sizes, (i, j, k, p), values)
-    c, (x, w) = x.shape[2], _padded(x, w)
+    c, (x, w) = x.shape[2], _bridge.padded(x, w)
     width = x.shape[2]
-    order, starts = _ordered(name, sender, x.shape[0], receiver, v)
+    order, starts = sorted_edges(name, sender, x.shape[0], receiver, v)
     out = x.new_zeros(v, n_k, width)
     x_, y_, w_, from_ = _bridge.arrays(x, y, w, sender)
     convolve_arrays(tables, x_, y_, w_, from_, order, starts, out.numpy())
@@ -161,10 +159,9 @@ def weights(
     name = "edge_weights"
     sizes = x.shape[1], y.shape[1], g.shape[1], n_p
     tables = plan(name, sizes, (i, j, k, p), values)
-    c, (x, g) = x.shape[2], _padded(x, g)
+    c, (x, g) = x.shape[2], _bridge.padded(x, g)
     width = x.shape[2]
-    _checked(name, "sender", sender, x.shape[0])
-    _checked(name, "receiver", receiver, g.shape[0])
+    _check_ends(name, sender, len(x), receiver, len(g))
     out = x.new_empty(len(sender), n_p, width)
     flat = _bridge.arrays(x.view(-1), y, g.view(-1), sender, receiver)
     (o,) = _bridge.arrays(out.view(-1))
@@ -188,10 +185,9 @@ def harmonics(
     name = "edge_harmonics"
     sizes = x.shape[1], n_j, g.shape[1], w.shape[1]
     tables = plan(name, sizes, (i, j, k, p), values)
-    x, w, g = _padded(x, w, g)
+    x, w, g = _bridge.padded(x, w, g)
     width = x.shape[2]
-    _checked(name, "sender", sender, x.shape[0])
-    _checked(name, "receiver", receiver, g.shape[0])
+    _check_ends(name, sender, len(x), receiver, len(g))
     out = x.new_empty(len(sender), n_j)
     flat = _bridge.arrays(x.view(-1), w.view(-1), g.view(-1), sender, receiver, out.view(-1))
     scaled = _scaled(tables, width)
@@ -217,39 +213,16 @@ def _edges(tables: Plan, width: int) -> int:
     return max(1, _GRAIN // (len(tables.cell_starts) * width))
 
 
-def _padded(*tensors: Tensor) -> list[Tensor]:
-    """Channels as whole vectors."""
-    more = -tensors[0].shape[-1] % (BYTES // tensors[0].itemsize)
-    return [torch.nn.functional.pad(t, (0, more)) if more else t for t in tensors]
-
-
-@_bridge.jit
-def _sorted(sender, n, receiver, order, starts):  # type: ignore[no-untyped-def]
-    """Sort edges by receiver; which end is out of range, counted from one, or zero."""
-    for e in range(len(sender)):
-        if sender[e] < 0 or sender[e] >= n:
-            return 1
-    return 0 if counting_sort(receiver, order, starts) else 2
-
-
-def _ordered(name: str, sender: Tensor, n: int, receiver: Tensor, v: int) -> tuple[Any, Any]:
+def sorted_edges(
+    name: str, sender: Tensor, n: int, receiver: Tensor, v: int
+) -> tuple[Array, Array]:
     """Check the ends of the edges and sort these by receiver: the order, and where each starts."""
-    order, starts = np.empty(len(receiver), np.int64), np.empty(v + 1, np.int64)
+    (from_,) = _bridge.arrays(sender)
+    check_range(name, "sender", from_, n)
+    return sorted_places(name, "receiver", receiver, v)
+
+
+def _check_ends(name: str, sender: Tensor, n: int, receiver: Tensor, v: int) -> None:
     from_, to = _bridge.arrays(sender, receiver)
-    wrong = _sorted(from_, n, to, order, starts)
-    if wrong:
-        _refuse(name, *(("sender", sender, n) if wrong == 1 else ("receiver", receiver, v)))
-    return order, starts
-
-
-def _checked(name: str, argument: str, index: Tensor, n: int) -> None:
-    (array,) = _bridge.arrays(index)
-    if array.min() < 0 or array.max() >= n:
-        _refuse(name, argument, index, n)
-
-
-def _refuse(name: str, argument: str, index: Tensor, n: int) -> None:
-    raise IndexError(
-        f"`{name}({argument}=...)` must be from 0 to {n - 1}. "
-        f"Got {int(index.min())} to {int(index.max())}."
-    )
+    check_range(name, "sender", from_, n)
+    check_range(name, "receiver", to, v)

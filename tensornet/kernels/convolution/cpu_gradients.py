@@ -23,7 +23,7 @@ from tensornet.kernels.convolution.columns import (
 )
 from tensornet.kernels.convolution.columns import curvatures as _curvatures_of_group
 from tensornet.kernels.convolution.columns import slopes as _slopes_of_group
-from tensornet.kernels.convolution.cpu import _ordered, _padded
+from tensornet.kernels.convolution.cpu import sorted_edges
 from tensornet.kernels.convolution.gradient_plan import Array, GradientPlan, gradient_plan
 
 _PAST = 2_000_000  # bytes of a result that no cache would keep until it is read
@@ -175,10 +175,10 @@ def _run(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     x, y, w, g = at
     n, c, v, n_y = x.shape[0], x.shape[2], g.shape[0], y.shape[1]
-    order, starts = _ordered(name, sender, n, receiver, v)
-    x, w, g = _padded(x, w, g)
+    order, starts = sorted_edges(name, sender, n, receiver, v)
+    x, w, g = _bridge.padded(x, w, g)
     if along:
-        hx, hw = _padded(along[0], along[2])
+        hx, hw = _bridge.padded(along[0], along[2])
         along = hx, along[1], hw
     width = x.shape[2]
     shape = x.shape[1], n_y, g.shape[1], w.shape[1]

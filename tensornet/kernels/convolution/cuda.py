@@ -1,14 +1,12 @@
 """The edge convolution in Numba CUDA: one thread per number of the result, in a fixed order."""
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import order_and_starts
 
 
 def convolution_kernel(real: Any) -> Any:
@@ -118,17 +116,6 @@ KERNELS = {
 """For each kernel its arguments: p points to numbers, q to whole numbers, i is a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
-def _sorted(index: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The order of an index, and where each of its n values starts."""
-    ordered, order = torch.sort(index, stable=True)
-    return order, torch.searchsorted(ordered, torch.arange(n + 1, device=index.device))
-
-
 def convolution(
     x: Tensor, y: Tensor, w: Tensor, sender: Tensor, receiver: Tensor,
     i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor, v: int, n_k: int,
@@ -137,9 +124,9 @@ def convolution(
     (n, n_i, c), n_p = x.shape, w.shape[1]
     out = x.new_empty(v, n_k, c)
     _bridge.launch(
-        _compiled(convolution_kernel, x.dtype), out.numel(),
-        x, y, w, sender, *_sorted(receiver, v), i, j, p, values, *_sorted(k, n_k), out,
-        n, n_i, y.shape[1], n_p, v, n_k, c, len(sender),
+        convolution_kernel, out.numel(),
+        x, y, w, sender, *order_and_starts(receiver, v), i, j, p, values,
+        *order_and_starts(k, n_k), out, n, n_i, y.shape[1], n_p, v, n_k, c, len(sender),
     )  # fmt: skip
     return out
 
@@ -152,8 +139,8 @@ def weights(
     (n, n_i, c), (v, n_k, _) = x.shape, g.shape
     out = x.new_empty(len(sender), n_p, c)
     _bridge.launch(
-        _compiled(weights_kernel, x.dtype), out.numel(),
-        x, y, g, sender, receiver, i, j, k, values, *_sorted(p, n_p), out,
+        weights_kernel, out.numel(),
+        x, y, g, sender, receiver, i, j, k, values, *order_and_starts(p, n_p), out,
         n, n_i, y.shape[1], v, n_k, n_p, c, len(sender),
     )  # fmt: skip
     return out
@@ -167,8 +154,8 @@ def harmonics(
     (n, n_i, c), (v, n_k, _) = x.shape, g.shape
     out = x.new_empty(len(sender), n_j)
     _bridge.launch(
-        _compiled(harmonics_kernel, x.dtype), out.numel(),
-        x, w, g, sender, receiver, i, k, p, values, *_sorted(j, n_j), out,
+        harmonics_kernel, out.numel(),
+        x, w, g, sender, receiver, i, k, p, values, *order_and_starts(j, n_j), out,
         n, n_i, w.shape[1], v, n_k, n_j, c, len(sender),
     )  # fmt: skip
     return out

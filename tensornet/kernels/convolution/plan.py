@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import check_range
 
 Array = np.ndarray[Any, Any]
 HEIGHTS = (7, 5, 3, 2, 1)  # rows of a chunk
@@ -60,11 +61,7 @@ def checked(name: str, sizes: tuple[int, ...], content: tuple[bytes, ...]) -> li
     """The indices i, j, k and p, if they are in range."""
     at = [np.frombuffer(c, np.int64) for c in content]
     for letter, size, index in zip("ijkp", sizes, at, strict=True):
-        if index.min() < 0 or index.max() >= size:
-            raise IndexError(
-                f"`{name}(at_{letter}=...)` must be from 0 to {size - 1}. "
-                f"Got {index.min()} to {index.max()}."
-            )
+        check_range(name, f"at_{letter}", index, size)
     return at
 
 

@@ -3,11 +3,8 @@
 A thread sums in a fixed order. The terms of all items pass through memory once.
 """
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
@@ -95,17 +92,13 @@ KERNELS = {
 """For each kernel its arguments: p is a pointer to numbers, i a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def product(a: Tensor, b: Tensor, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """`cp_product` with one thread per number."""
     (n, i, c), (r, j) = a.shape, v.shape
     terms = a.new_empty(n, r, c)
-    run = _compiled(product_terms_kernel, a.dtype)
-    _bridge.launch(run, terms.numel(), a, b, u, v, terms, terms.numel(), i, j, r, c)
+    _bridge.launch(
+        product_terms_kernel, terms.numel(), a, b, u, v, terms, terms.numel(), i, j, r, c
+    )
     return _back(terms, w)
 
 
@@ -113,8 +106,7 @@ def scaled(a: Tensor, h: Tensor, u: Tensor, w: Tensor) -> Tensor:
     """`cp_scaled` with one thread per number."""
     (n, i, c), r = a.shape, u.shape[0]
     terms = a.new_empty(n, r, c)
-    run = _compiled(scaled_terms_kernel, a.dtype)
-    _bridge.launch(run, terms.numel(), a, h, u, terms, terms.numel(), i, r, c)
+    _bridge.launch(scaled_terms_kernel, terms.numel(), a, h, u, terms, terms.numel(), i, r, c)
     return _back(terms, w)
 
 
@@ -122,14 +114,12 @@ def traces(a: Tensor, b: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """`cp_traces` with one thread per number."""
     (n, i, c), (r, j) = a.shape, v.shape
     out = a.new_empty(n, r)
-    run = _compiled(traces_kernel, a.dtype)
-    _bridge.launch(run, out.numel(), a, b, u, v, out, out.numel(), i, j, r, c)
+    _bridge.launch(traces_kernel, out.numel(), a, b, u, v, out, out.numel(), i, j, r, c)
     return out
 
 
 def _back(terms: Tensor, w: Tensor) -> Tensor:
     (n, r, c), k = terms.shape, w.shape[1]
     out = terms.new_empty(n, k, c)
-    run = _compiled(back_kernel, terms.dtype)
-    _bridge.launch(run, out.numel(), terms, w, out, out.numel(), r, k, c)
+    _bridge.launch(back_kernel, out.numel(), terms, w, out, out.numel(), r, k, c)
     return out

@@ -147,7 +147,7 @@ def product(x: Tensor, y: Tensor, k: int) -> Tensor:
     if b < c and not shared:
         y = y.expand(-1, -1, c).contiguous()
     if shared:
-        (x,) = _padded(x)
+        (x,) = _bridge.padded(x)
     width = x.shape[2]
     out = x.new_empty(n, k, width)
     found = tables(tuple(degrees), x.dtype == torch.float32)
@@ -173,7 +173,7 @@ def overlap(x: Tensor, y: Tensor, k: int) -> Tensor:
     lanes = BYTES // x.itemsize
     if 2 * c < lanes:
         return product(x, y, k).sum(-1)
-    x, y = _padded(x, y)
+    x, y = _bridge.padded(x, y)
     c = x.shape[2]
     out = x.new_empty(n, k)
     found = tables(tuple(degrees), x.dtype == torch.float32)
@@ -186,9 +186,3 @@ def overlap(x: Tensor, y: Tensor, k: int) -> Tensor:
         max(1, _GRAIN // work),
     )
     return out
-
-
-def _padded(*tensors: Tensor) -> list[Tensor]:
-    """Channels as whole vectors."""
-    more = -tensors[0].shape[-1] % (BYTES // tensors[0].itemsize)
-    return [torch.nn.functional.pad(t, (0, more)) if more else t for t in tensors]

@@ -7,7 +7,6 @@ sums over one short axis.
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numba import cuda
@@ -111,11 +110,6 @@ KERNELS = {
 
 
 @cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
-@cache
 def _tables(
     l_max: int, total: int, weighted: bool, dtype: torch.dtype, device: str
 ) -> tuple[Tensor, Tensor]:  # (h, m), (g, v)
@@ -160,7 +154,7 @@ def _product(name: str, x: Tensor, y: Tensor, k: int, summed: int) -> Tensor:
 
     def run(make: Any, shape: tuple[int, ...], *args: Tensor, sizes: tuple[int, ...]) -> Tensor:
         out = x.new_empty(shape)
-        _bridge.launch(_compiled(make, x.dtype), out.numel(), *args, out, *sizes)
+        _bridge.launch(make, out.numel(), *args, out, *sizes)
         return out
 
     f = run(rise_kernel, (n, n_h, 2 * lx + 1, c), x, up_x, sizes=(n, n_h, lx, c))

@@ -1,9 +1,7 @@
 """Harmonics in Numba CUDA: one thread per harmonic, or per edge where edges get one vector."""
 
-from functools import cache
 from typing import Any
 
-import numba
 import torch
 from numba import cuda
 from torch import Tensor
@@ -171,11 +169,6 @@ KERNELS = {values_kernel: "ppppqpiii", steps_kernel: "pppppqpiii", bend_kernel: 
 """For each kernel its arguments: p points to numbers, q to whole numbers, i is a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def _frames(vectors: Tensor) -> Tensor:  # (e, 4)
     """Directions and one over lengths, all zero for a vector that is zero."""
     size = vectors.abs().amax(1, keepdim=True)
@@ -201,7 +194,7 @@ def values(vectors: Tensor, m: int) -> Tensor:
     n_l, numbers, places = _tables(m, vectors)
     if m:
         _bridge.launch(
-            _compiled(values_kernel, vectors.dtype), out.numel(),
+            values_kernel, out.numel(),
             _frames(vectors), *numbers, places, out, n_l, m, len(vectors),
         )  # fmt: skip
     return out
@@ -219,7 +212,7 @@ def curvature(vectors: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     frames, steps, m = _frames(vectors), torch.empty_like(g), g.shape[1]
     n_l, numbers, places = _tables(m, vectors)
     _bridge.launch(
-        _compiled(steps_kernel, g.dtype), g.numel(),
+        steps_kernel, g.numel(),
         frames, h, *numbers, places, steps, n_l, m, len(g),
     )  # fmt: skip
     return _bend(frames, g, h)[1], steps
@@ -229,7 +222,7 @@ def _bend(frames: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     gradients, bends = torch.empty_like(h), torch.empty_like(h)
     n_l, numbers, _ = _tables(g.shape[1], g)
     _bridge.launch(
-        _compiled(bend_kernel, g.dtype), len(g),
+        bend_kernel, len(g),
         frames, g, h, *numbers, gradients, bends, n_l, g.shape[1], len(g),
     )  # fmt: skip
     return gradients, bends

@@ -1,10 +1,9 @@
 """Sums over segments in Numba: edges in their order, each thread for receivers of its own."""
 
-from typing import Any
-
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import check_range
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels._vector import load, store
 
@@ -29,20 +28,11 @@ def _sum(x, receiver, out, c, first, last):  # type: ignore[no-untyped-def]  # N
                 out[o + k] += x[i + k]
 
 
-@_bridge.jit
-def _inside(index, n):  # type: ignore[no-untyped-def]
-    """Whether all are from 0 to n - 1."""
-    low, high = index[0], index[0]
-    for e in range(len(index)):
-        low, high = min(low, index[e]), max(high, index[e])
-    return low >= 0 and high < n
-
-
 def total(x: Tensor, receiver: Tensor, n: int) -> Tensor:
     """`segment_sum`, receivers in parallel."""
     (e, c), out = x.shape, x.new_empty(n, x.shape[1])
     flat, index, o = (a.reshape(-1) for a in _bridge.arrays(x, receiver, out))
-    _checked("segment_sum", index, receiver, n)
+    check_range("segment_sum", "receiver", index, n)
     if c <= _FEW:
         return out.zero_().index_add_(0, receiver, x.detach())
     grain = max(1, n * _GRAIN // (e * c))
@@ -53,13 +43,5 @@ def total(x: Tensor, receiver: Tensor, n: int) -> Tensor:
 def rows(x: Tensor, receiver: Tensor) -> Tensor:
     """`segment_rows`: copies, in which torch is as fast as memory."""
     (index,) = _bridge.arrays(receiver)
-    _checked("segment_rows", index, receiver, len(x))
+    check_range("segment_rows", "receiver", index, len(x))
     return x.detach().index_select(0, receiver)
-
-
-def _checked(name: str, index: Any, receiver: Tensor, n: int) -> None:
-    if not _inside(index, n):
-        raise IndexError(
-            f"`{name}(receiver=...)` must be from 0 to {n - 1}. "
-            f"Got {int(receiver.min())} to {int(receiver.max())}."
-        )

@@ -1,14 +1,12 @@
 """Sums over segments in Numba CUDA: one thread per number of the result, in a fixed order."""
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import order_and_starts
 
 
 def sum_kernel(real: Any) -> Any:
@@ -32,15 +30,8 @@ KERNELS = {sum_kernel: "pqqpiii"}
 """For each kernel its arguments: p points to numbers, q to whole numbers, i is a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def total(x: Tensor, receiver: Tensor, n: int) -> Tensor:
     """`segment_sum` with one thread per number."""
     (e, c), out = x.shape, x.new_empty(n, x.shape[1])
-    ordered, order = torch.sort(receiver, stable=True)
-    starts = torch.searchsorted(ordered, torch.arange(n + 1, device=x.device))
-    _bridge.launch(_compiled(sum_kernel, x.dtype), n * c, x, order, starts, out, n, c, e)
+    _bridge.launch(sum_kernel, n * c, x, *order_and_starts(receiver, n), out, n, c, e)
     return out

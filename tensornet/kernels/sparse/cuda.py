@@ -1,14 +1,13 @@
 """The sparse product in Numba CUDA: one thread per number of the result, in a fixed order."""
 
-from functools import cache
 from typing import Any
 
-import numba
 import torch
 from numba import cuda
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import order_and_starts
 from tensornet.kernels.sparse.spec import _one_or_all
 
 
@@ -101,17 +100,6 @@ KERNELS = {
 """For each kernel its arguments: p points to numbers, q to whole numbers, i is a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
-def _sorted(index: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The order of an index, and where each of its n values starts."""
-    ordered, order = torch.sort(index, stable=True)
-    return order, torch.searchsorted(ordered, torch.arange(n + 1, device=index.device))
-
-
 def product(
     x: Tensor, y: Tensor, i: Tensor, j: Tensor, k: Tensor, values: Tensor, n_k: int
 ) -> Tensor:
@@ -119,8 +107,8 @@ def product(
     n, n_i, c = x.shape
     out = x.new_empty(n, n_k, c)
     _bridge.launch(
-        _compiled(product_kernel, x.dtype), out.numel(),
-        x, y, i, j, values, *_sorted(k, n_k), out, n, n_i, y.shape[1], n_k, c,
+        product_kernel, out.numel(),
+        x, y, i, j, values, *order_and_starts(k, n_k), out, n, n_i, y.shape[1], n_k, c,
     )  # fmt: skip
     return out
 
@@ -157,8 +145,8 @@ def weighted_slopes(
     gw = torch.empty_like(w)
     n, n_i, c = x.shape
     _bridge.launch(
-        _compiled(sum_kernel, x.dtype), gw.numel(),
-        x, y, g, i, j, k, values, *_sorted(p, w.shape[1]), gw,
+        sum_kernel, gw.numel(),
+        x, y, g, i, j, k, values, *order_and_starts(p, w.shape[1]), gw,
         n, n_i, y.shape[1], g.shape[1], w.shape[1], c,
     )  # fmt: skip
     return gx, gy, gw
@@ -171,8 +159,8 @@ def _weighted(
     n, n_i, c = x.shape
     out = x.new_empty(n, n_k, c)
     _bridge.launch(
-        _compiled(weighted_kernel, x.dtype), out.numel(),
-        x, y, w, i, j, p, values, *_sorted(k, n_k), out,
+        weighted_kernel, out.numel(),
+        x, y, w, i, j, p, values, *order_and_starts(k, n_k), out,
         n, n_i, y.shape[1], w.shape[1], int(len(w) == n), n_k, c,
     )  # fmt: skip
     return out

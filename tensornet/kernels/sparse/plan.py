@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import check_range
 from tensornet.kernels._tile import BYTES
 from tensornet.kernels.sparse.tiles import LONGEST, VECTORS
 from tensornet.kernels.sparse.units import find_units
@@ -103,11 +104,7 @@ def _flat(
 def _plan(name: str, letters: str, sizes: tuple[int, ...], dtype: str, *content: bytes) -> Plan:
     at = [np.frombuffer(c, np.int64) for c in content[:-1]]
     for letter, bound, index in zip(letters, sizes, at, strict=True):
-        if index.min() < 0 or index.max() >= bound:
-            raise IndexError(
-                f"`{name}(at_{letter}=...)` must be from 0 to {bound - 1}. "
-                f"Got {index.min()} to {index.max()}."
-            )
+        check_range(name, f"at_{letter}", index, bound)
     values = np.frombuffer(content[-1], dtype)
     i, j, k = at[:3]
     n_j, n_k, n_p = sizes[1], sizes[2], sizes[3] if len(at) > 3 else 1

@@ -1,14 +1,13 @@
 """Splines in Numba CUDA: one thread per number of the result, in a fixed order."""
 
-from functools import cache
 from typing import Any
 
-import numba
 import torch
 from numba import cuda
 from torch import Tensor
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import order_and_starts
 from tensornet.kernels.spline.basis import basis, whole_knots
 
 
@@ -79,11 +78,6 @@ KERNELS = {values_kernel: "pqpppii", slopes_kernel: "pqppppii", moments_kernel: 
 """For each kernel its arguments: p points to numbers, q to whole numbers, i is a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def _knots(x: Tensor, k: int) -> Tensor:  # (e,)
     return x.nan_to_num().floor().clamp(0, k // 3 - 2).to(torch.int64)
 
@@ -97,7 +91,7 @@ def values(x: Tensor, table: Tensor, order: int) -> Tensor:
     (k, q), out = table.shape, x.new_empty(len(x), table.shape[1])
     whole_knots("spline", table=k)
     _bridge.launch(
-        _compiled(values_kernel, x.dtype), out.numel(),
+        values_kernel, out.numel(),
         x, _knots(x, k), table, _rows(order, x), out, q, len(x),
     )  # fmt: skip
     return out
@@ -108,7 +102,7 @@ def slopes(x: Tensor, table: Tensor, g: Tensor, order: int) -> Tensor:
     (k, q), out = table.shape, torch.empty_like(x)
     whole_knots("spline_slopes", table=k)
     _bridge.launch(
-        _compiled(slopes_kernel, x.dtype), len(x),
+        slopes_kernel, len(x),
         x, _knots(x, k), table, g, _rows(order, x), out, q, len(x),
     )  # fmt: skip
     return out
@@ -118,10 +112,8 @@ def moments(x: Tensor, g: Tensor, k: int, order: int) -> Tensor:
     """`spline_moments` with one thread per number."""
     q, out = g.shape[1], g.new_empty(k, g.shape[1])
     whole_knots("spline_moments", k=k)
-    ordered, places = torch.sort(_knots(x, k), stable=True)
-    starts = torch.searchsorted(ordered, torch.arange(k // 3, device=x.device))
     _bridge.launch(
-        _compiled(moments_kernel, x.dtype), out.numel(),
-        x, places, starts, g, _rows(order, x), out, k, q,
+        moments_kernel, out.numel(),
+        x, *order_and_starts(_knots(x, k), k // 3 - 1), g, _rows(order, x), out, k, q,
     )  # fmt: skip
     return out

@@ -1,10 +1,7 @@
 """Stencils in Numba CUDA: one thread per cell."""
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
@@ -83,16 +80,10 @@ KERNELS = {
 (atomic operations take no pointers), i a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def lines(x: Tensor, diagonal: Tensor, wi: Tensor, wj: Tensor, wk: Tensor) -> Tensor:
     """`stencil_lines` with one thread per cell."""
     out, n = x.new_empty(x.shape), x.numel()
-    run = _compiled(lines_kernel, x.dtype)
-    _bridge.launch(run, n, x, diagonal, wi, wj, wk, out, n, *x.shape[1:])
+    _bridge.launch(lines_kernel, n, x, diagonal, wi, wj, wk, out, n, *x.shape[1:])
     return out
 
 
@@ -108,8 +99,7 @@ def sides(x: Tensor, diagonal: Tensor, *weights: Tensor) -> Tensor:
 
 def _run(shared: int, x: Tensor, *fields: Tensor) -> Tensor:
     out, n = x.new_empty(x.shape), x.numel()
-    run = _compiled(cells_kernel, x.dtype)
-    _bridge.launch(run, n, x, *fields, out, shared, n, *x.shape[1:])
+    _bridge.launch(cells_kernel, n, x, *fields, out, shared, n, *x.shape[1:])
     return out
 
 
@@ -126,6 +116,5 @@ def restrict(x: Tensor, first: Tensor, start: Tensor, length: Tensor, n: int) ->
 def _moved(x: Tensor, there: Tensor, here: Tensor, length: Tensor, size: int) -> Tensor:
     (b, n), out = x.shape, x.new_zeros(x.shape[0], size)
     items = b * len(there) * 32
-    run = _compiled(runs_kernel, x.dtype)
-    _bridge.launch(run, items, x, there, here, length, out, b, len(there), n, size)
+    _bridge.launch(runs_kernel, items, x, there, here, length, out, b, len(there), n, size)
     return out

@@ -1,10 +1,7 @@
 """The core contraction in Numba CUDA: one thread per point, or per slope."""
 
-from functools import cache
 from typing import Any
 
-import numba
-import torch
 from numba import cuda
 from torch import Tensor
 
@@ -66,17 +63,11 @@ KERNELS = {points_kernel: "pppppiiii", slopes_kernel: "pppppiiii"}
 """For each kernel its arguments: p is a pointer to numbers, i a size."""
 
 
-@cache
-def _compiled(make: Any, dtype: torch.dtype) -> Any:
-    return cuda.jit(make(numba.float32 if dtype == torch.float32 else numba.float64))
-
-
 def points(core: Tensor, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """`tucker_points` with one thread per point."""
     n = u.shape[0]
     out = u.new_empty(n)
-    run = _compiled(points_kernel, u.dtype)
-    _bridge.launch(run, n, core, u, v, w, out, n, *core.shape)
+    _bridge.launch(points_kernel, n, core, u, v, w, out, n, *core.shape)
     return out
 
 
@@ -84,6 +75,5 @@ def slopes(core: Tensor, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """`tucker_slopes` with one thread per slope."""
     n, width = u.shape[0], sum(core.shape)
     out = u.new_empty(n, width)
-    run = _compiled(slopes_kernel, u.dtype)
-    _bridge.launch(run, n * width, core, u, v, w, out, n, *core.shape)
+    _bridge.launch(slopes_kernel, n * width, core, u, v, w, out, n, *core.shape)
     return out
