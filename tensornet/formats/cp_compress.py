@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tensornet.linalg import truncate
+from tensornet.linalg.mode_product import gram, mode_multiplied, unfolded
+from tensornet.linalg.truncation import truncate
 
 # Below this ratio of squared singular values, the Gram matrix no longer sees the smaller one.
 _GRAM_FLOOR = 1e-12
@@ -32,33 +33,15 @@ def compress(x: Tensor, rank: int) -> tuple[Tensor, list[Tensor | None], float]:
     for k in sorted(range(x.ndim), key=lambda k: -x.shape[k]):
         if x.shape[k] <= rank:
             continue
-        values, vectors = torch.linalg.eigh(_gram(x, k))
+        values, vectors = torch.linalg.eigh(gram(x, k))
         basis = vectors[:, -rank:].flip(1)
         if float(values[-rank]) < _GRAM_FLOOR * float(values[-1]):
-            basis = truncate(_unfold(x, k), rank=rank, method="svd").left
+            basis = truncate(unfolded(x, k), rank=rank, method="svd").left
         else:
             ratio = max(ratio, float(values[-rank - 1]) / float(values[-rank]))
         bases[k] = basis
-        x = project(x, basis, k)
+        x = mode_multiplied(x, basis.mT, k)
     return x, bases, ratio
-
-
-def project(x: Tensor, basis: Tensor, mode: int) -> Tensor:
-    """Contract a mode with the transposed basis.
-
-    Args:
-        x: Tensor.
-        basis: Orthonormal columns, (d_mode, r).
-        mode: Which.
-    """
-    if mode == x.ndim - 1:
-        return x @ basis
-    if mode == 0:
-        flat = basis.mT @ x.reshape(x.shape[0], -1)
-        return flat.view(-1, *x.shape[1:])
-    ahead, behind = x.shape[:mode], x.shape[mode + 1 :]
-    flat = x.reshape(ahead.numel(), x.shape[mode], behind.numel())
-    return (basis.mT @ flat).view(*ahead, basis.shape[1], *behind)
 
 
 def project_all(x: Tensor, bases: Sequence[Tensor | None]) -> Tensor:
@@ -70,7 +53,7 @@ def project_all(x: Tensor, bases: Sequence[Tensor | None]) -> Tensor:
     """
     for k in sorted(range(x.ndim), key=lambda k: -x.shape[k]):
         basis = bases[k]
-        x = x if basis is None else project(x, basis, k)
+        x = x if basis is None else mode_multiplied(x, basis.mT, k)
     return x
 
 
@@ -83,18 +66,3 @@ def expand(factors: Sequence[Tensor], bases: Sequence[Tensor | None]) -> list[Te
     """
     pairs = zip(factors, bases, strict=True)
     return [f if basis is None else basis @ f for f, basis in pairs]
-
-
-def _gram(x: Tensor, k: int) -> Tensor:  # (d_k, d_k)
-    if k == x.ndim - 1:
-        flat = x.reshape(-1, x.shape[-1])
-        return flat.mT @ flat
-    if k == 0:
-        flat = x.reshape(x.shape[0], -1)
-        return flat @ flat.mT
-    flat = x.reshape(x.shape[:k].numel(), x.shape[k], -1)
-    return torch.einsum("aib,ajb->ij", flat, flat)
-
-
-def _unfold(x: Tensor, k: int) -> Tensor:
-    return x.movedim(k, 0).reshape(x.shape[k], -1)

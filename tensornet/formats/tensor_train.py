@@ -12,6 +12,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats import indexing, train_parts, train_sweeps
 from tensornet.formats.format import HALF, Format
+from tensornet.linalg.projection import summed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,15 +207,7 @@ class TensorTrain(Format):
         top = torch.maximum(self.log_scale, other.log_scale).detach()
         left = train_parts.spread(self.cores, self.log_scale - top)
         right = train_parts.spread(other.cores, other.log_scale - top)
-        if self.order == 1:
-            return type(self)((left[0] + right[0],), log_scale=top)
-        cores = [torch.cat([left[0], right[0]], 2)]
-        for a, b in zip(left[1:-1], right[1:-1], strict=True):
-            up = torch.cat([a, a.new_zeros(a.shape[0], a.shape[1], b.shape[2])], 2)
-            down = torch.cat([b.new_zeros(b.shape[0], b.shape[1], a.shape[2]), b], 2)
-            cores.append(torch.cat([up, down], 0))
-        cores.append(torch.cat([left[-1], right[-1]], 0))
-        return type(self)(tuple(cores), log_scale=top)
+        return type(self)(tuple(summed(left, right)), log_scale=top)
 
     def _hadamard(self, other: Self) -> Self:
         cores = [

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tensornet.linalg import truncate
-from tensornet.linalg.mode_product import mode_multiplied, unfolded
+from tensornet.linalg.mode_product import gram, mode_multiplied, unfolded
 from tensornet.linalg.truncation import n_kept
 
 # Eigenvalues of a Gram matrix are trusted above this many units of round-off of its trace.
@@ -131,7 +131,7 @@ def leading(
         return _drawn(x, mode, most, allowed)
     if method == "svd" or rest <= d or (method == "auto" and _too_fine(x, mode, most, allowed)):
         return _exact(x, mode, most, allowed)
-    values, vectors = torch.linalg.eigh(_gram(x, mode))
+    values, vectors = torch.linalg.eigh(gram(x, mode))
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     noise = torch.finfo(x.dtype).eps * float(values.sum())
     r = n_kept(values, most, math.sqrt(max(0.0, allowed * allowed - 10 * noise)))
@@ -168,17 +168,6 @@ def _exact(x: Tensor, mode: int, most: int, allowed: float) -> tuple[Tensor, flo
     r = n_kept(s.square(), most, allowed)
     left = U[:, :r] if basis is None else basis @ U[:, :r]
     return left, float(s[r:].square().sum()), True
-
-
-def _gram(x: Tensor, mode: int) -> Tensor:  # (d, d)
-    """Multiply an unfolding by its adjoint, without moving modes where that is cheap."""
-    d = x.shape[mode]
-    after = math.prod(x.shape[mode + 1 :])
-    if 0 < mode < x.ndim - 1 and d <= after:
-        blocks = x.reshape(-1, d, after)
-        return (blocks @ blocks.mH).sum(0)
-    matrix = unfolded(x, mode)
-    return matrix @ matrix.mH
 
 
 def _drawn(x: Tensor, mode: int, most: int, allowed: float) -> tuple[Tensor, float, bool]:

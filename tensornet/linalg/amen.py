@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.linalg.amen_chain import Chain
-from tensornet.linalg.projection import StateTrain, Train, check_cores, log_scale
+from tensornet.linalg.projection import StateTrain, Train, check_cores, log_scale, summed
 from tensornet.linalg.solution import Solution
 
 State = TypeVar("State", bound=StateTrain)
@@ -82,9 +82,10 @@ def solve_tt(
         chain = Chain(ops, right, start, factor, log_norm - log_scale(b), generator)
         residuals, clean = list[float](), False
         for sweep in range(1, max_sweeps + 1):
-            # a sweep without enrichment follows one that found nothing left to do
-            done = sweep == max_sweeps or (sweep > 1 and residuals[-1] <= goal)
-            clean = done and not clean
+            # The last sweep, and one after a sweep that found nothing left to do, adds no
+            # directions; then the residual of the whole is computed.
+            settled = sweep > 1 and residuals[-1] <= goal
+            clean = sweep == max_sweeps or (settled and not clean)
             residuals.append(chain.sweep(goal, max_rank, enrich=not clean))
             if clean:
                 error = residual(ops, chain.cores(), factor + chain.log, right)
@@ -166,19 +167,6 @@ def residual(
         return 1.0
     log = log + log_image - log_right
     shift = max(log, 0.0)
-    joined = []
-    for k, (image, core) in enumerate(zip(images, right, strict=True)):
-        if k == len(right) - 1:
-            image, core = image * math.exp(log - shift), core * -math.exp(-shift)
-        if len(right) == 1:
-            joined.append(image + core)
-        elif k == 0:
-            joined.append(torch.cat([image, core], 2))
-        elif k == len(right) - 1:
-            joined.append(torch.cat([image, core], 0))
-        else:
-            (a, d, r), (b, _, s) = image.shape, core.shape
-            both = image.new_zeros(a + b, d, r + s)
-            both[:a, :, :r], both[a:, :, r:] = image, core
-            joined.append(both)
-    return math.exp(min(700.0, norm_log(joined) + shift))
+    images[-1] = images[-1] * math.exp(log - shift)
+    right[-1] = right[-1] * -math.exp(-shift)
+    return math.exp(min(700.0, norm_log(summed(images, right)) + shift))

@@ -22,6 +22,7 @@ from tensornet.linalg.projection import (
     mirrored,
     random_cores,
     shrink,
+    summed,
 )
 
 _LARGEST_DENSE = 300  # unknowns of a local system that is solved by LU
@@ -104,7 +105,7 @@ class Chain:
         self.singular: int | None = None
         dims = [op.shape[2] for op in ops]
         seen = _leading(right, 2)
-        z = _beside(random_cores(dims, 2, ops[0], generator), seen)
+        z = summed(random_cores(dims, 2, ops[0], generator), seen)
         cores, self.log = seen, -math.inf
         if start is not None:
             cores, self.log = [core.detach() for core in start.cores], log_scale(start)
@@ -256,19 +257,6 @@ def _leading(cores: Sequence[Tensor], rank: int) -> list[Tensor]:
         found.append(U[:, :rank].reshape(core.shape[0], core.shape[1], -1))
         carry = s[:rank, None] / s[0].clamp(min=1e-300) * Vh[:rank]
     raise AssertionError
-
-
-def _beside(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
-    """Sum two trains."""
-    joined = []
-    for k, (a, b) in enumerate(zip(first, second, strict=True)):
-        top = 0 if k == 0 else a.shape[0]
-        left = 0 if k == len(first) - 1 else a.shape[2]
-        both = a.new_zeros(top + b.shape[0], a.shape[1], left + b.shape[2])
-        both[: a.shape[0], :, : a.shape[2]] += a
-        both[top:, :, left:] += b
-        joined.append(both)
-    return joined
 
 
 def _exp(log: float) -> float:

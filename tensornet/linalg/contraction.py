@@ -209,12 +209,11 @@ def _path(
 
 def _following(path: Sequence[tuple[int, int]], step: int, letters: Sequence[str]) -> str | None:
     """Give the letters of what the result of a step meets next, if that is there already."""
-    newest, left = len(letters), len(letters) + 1
+    newest = len(letters)
     for i, j in path[step + 1 :]:
         if newest in (i, j):
             partner = i if newest == j else j
             return letters[partner] if partner < len(letters) else None
         letters = [word for k, word in enumerate(letters) if k not in (i, j)]
         newest -= sum(k < newest for k in (i, j))
-        left -= 1
     return None

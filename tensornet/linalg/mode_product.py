@@ -1,4 +1,4 @@
-"""Multiply one mode of a tensor by a matrix, and bring one mode to the front."""
+"""A tensor seen from one mode: its product with a matrix, its unfolding, and their Gram matrix."""
 
 from __future__ import annotations
 
@@ -62,6 +62,22 @@ def mode_multiplied(x: Tensor, matrix: Tensor, mode: int) -> Tensor:
     if before == 1:
         return (matrix @ x.reshape(d, after)).reshape(shape)
     return (matrix @ x.reshape(before, d, after)).reshape(shape)
+
+
+def gram(x: Tensor, mode: int) -> Tensor:  # (d_k, d_k)
+    """Multiply an unfolding by its adjoint, without moving modes where that is cheap.
+
+    Args:
+        x: Tensor of order one or more.
+        mode: Which mode, from zero.
+    """
+    d = x.shape[mode]
+    after = math.prod(x.shape[mode + 1 :])
+    if 0 < mode < x.ndim - 1 and d <= after:
+        blocks = x.reshape(-1, d, after)
+        return (blocks @ blocks.mH).sum(0)
+    matrix = unfolded(x, mode)
+    return matrix @ matrix.mH
 
 
 def unfolded(x: Tensor, mode: int) -> Tensor:  # (d_k, product of the others)

@@ -150,6 +150,27 @@ def check_cores(where: str, name: str, cores: Sequence[Tensor], n_axes: int) -> 
         )
 
 
+def summed(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:  # (r, d, r') each
+    """Give cores of the sum of two trains: beside each other at the ends, blocks in between.
+
+    Args:
+        first: Cores of one train.
+        second: Cores of the other, of the same shape.
+
+    Returns:
+        Cores whose inner ranks are the sums of the two.
+    """
+    if len(first) == 1:
+        return [first[0] + second[0]]
+    cores = [torch.cat([first[0], second[0]], 2)]
+    for a, b in zip(first[1:-1], second[1:-1], strict=True):
+        up = torch.cat([a, a.new_zeros(a.shape[0], a.shape[1], b.shape[2])], 2)
+        down = torch.cat([b.new_zeros(b.shape[0], b.shape[1], a.shape[2]), b], 2)
+        cores.append(torch.cat([up, down], 0))
+    cores.append(torch.cat([first[-1], second[-1]], 0))
+    return cores
+
+
 def random_cores(
     dims: Sequence[int], rank: int, like: Tensor, generator: torch.Generator
 ) -> list[Tensor]:  # each (r, d, r')

@@ -67,9 +67,10 @@ def truncate(
         The factors, at least of rank one, and the weight that was dropped.
 
     Raises:
-        ValueError: If `x` is no finite matrix, `rank` is below one, the tolerance is negative, or
-            the method is unknown. In the backward pass, if singular values on both sides of
-            the cut are equal: the best approximation is then not unique.
+        TypeError: If `x` holds whole numbers.
+        ValueError: If `x` is no finite matrix, `rank` is below one, the tolerance or the scale is
+            negative, or the method is unknown. In the backward pass, if singular values on both
+            sides of the cut are equal: the best approximation is then not unique.
 
     Derivatives:
         First order.
@@ -84,7 +85,7 @@ def truncate(
         1.0
     """
     _check.dense("truncate", "x", x, order=2)
-    _check.tolerance("truncate", tolerance=tolerance)
+    _check.tolerance("truncate", tolerance=tolerance, scale=scale)
     if rank is not None:
         _check.at_least("truncate", 1, rank=rank)
     _check.one_of("truncate", METHODS, method=method)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tensornet.formats import MPS, TensorTrain, TTMatrix
-from tensornet.linalg import solve_tt
+from tensornet.linalg import amen, solve_tt
 
 
 def laplacian(n: int) -> Tensor:
@@ -92,6 +92,19 @@ def test_the_residual_told_is_the_true_one() -> None:
     good = solve_tt(A, b, tolerance=1e-6)
     true = float((A @ good.value - b).norm() / b.norm())
     assert good.residuals[-1] == pytest.approx(true, rel=1e-4)
+
+
+def test_the_residual_told_is_that_of_the_last_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a sweep without enrichment did not do, and the next one is the last."""
+    dims = (4, 3, 5)
+    A, b = random_matrix(dims, torch.float64), random_train(dims, 2, torch.float64)
+    n = solve_tt(A, b).n_iterations
+    exact, first = amen.residual, [1.0]
+    monkeypatch.setattr(amen, "residual", lambda *x: first.pop() if first else exact(*x))
+    found = solve_tt(A, b, max_sweeps=n + 1)
+    assert found.n_iterations == n + 1
+    assert found.converged
+    assert found.residuals[-1] < 1e-8
 
 
 def test_hundreds_of_modes_of_any_scale_stay_in_range() -> None:

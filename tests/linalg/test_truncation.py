@@ -95,6 +95,7 @@ def test_zero_matrix() -> None:
     [
         ({"rank": 0}, "at least 1. Got 0"),
         ({"tolerance": -1.0}, "at least zero. Got -1.0"),
+        ({"scale": float("nan")}, r"truncate\(scale=...\)` must be a finite number"),
         ({"method": "qr"}, "one of auto, svd, gram, randomized"),
     ],
 )
