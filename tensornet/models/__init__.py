@@ -1,4 +1,11 @@
-"""Complete potentials: the base that derives forces and stress, the architectures, their files."""
+"""Networks and potentials, complete with their files.
+
+Interatomic potentials: begin with `potential`, the base that derives forces and stress from the
+energies that a subclass gives; `network` has what neural ones share, `gaunt` and `tdn` are two of
+them, and `registry` knows them by name. Networks for equations: `direction` proposes directions
+to conjugate-gradient solvers, `lord` and `lord_flow` solve diffusion problems and steps of flows,
+`fourier_operator` maps fields to fields.
+"""
 
 from tensornet.models.container import ModelFileError as ModelFileError
 from tensornet.models.direction import DirectionNet as DirectionNet

@@ -65,6 +65,9 @@ class Container:
         Args:
             path: Its name.
 
+        Returns:
+            The header, whose values are text or JSON, and the weights by name, on the CPU.
+
         Raises:
             FileNotFoundError: If there is no such file.
             ModelFileError: If it is a folder, foreign, truncated, of a newer format, or has a
@@ -111,7 +114,7 @@ class Container:
 
     @contextmanager
     def promises(self, path: AnyPath) -> Iterator[None]:
-        """Around what makes the network: its errors are those of the file.
+        """Turn errors of the code inside, which makes the network, into errors of the file.
 
         Args:
             path: Name of the file.

@@ -123,6 +123,13 @@ class DirectionNet(nn.Module):
 
         Args:
             A: The operator.
+
+        Returns:
+            Its grids for a linear network; None for a ReLU network, which needs none.
+
+        Raises:
+            TypeError: If `A` is no operator of `pde`.
+            ValueError: If it has another number of axes, is not symmetric, or has negative weights.
         """
         self._refuse(A, "grids_of", unseen=True)
         return hierarchy(A, self.dtype) if isinstance(self.net, LinearDirection) else None
@@ -139,6 +146,9 @@ class DirectionNet(nn.Module):
             A: The operator.
             r: Residuals, of the dtype of the weights.
             grids: What `grids_of` gave.
+
+        Returns:
+            Directions, not normalised.
         """
         if isinstance(self.net, LinearDirection):
             assert grids is not None
@@ -232,6 +242,9 @@ class DirectionNet(nn.Module):
 
         Args:
             path: A file written by `save`.
+
+        Returns:
+            The network in evaluation mode, with what it was trained for.
 
         Raises:
             FileNotFoundError: If there is no such file.

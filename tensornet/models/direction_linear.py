@@ -231,7 +231,7 @@ class _Memory:
     lock: Lock
 
     def run(self, x: Any, out: Any, before: float, after: float) -> None:
-        from tensornet.models.direction_loops import gather, spread_out
+        from tensornet.kernels.cycle.cpu import gather, spread_out
 
         first = self.first
         with self.lock:

@@ -148,7 +148,7 @@ class Sweep:
         self._up()
 
     def _down(self) -> None:
-        from tensornet.models.direction_loops import restrict
+        from tensornet.kernels.cycle.cpu import restrict
 
         after, (_, nj, nk) = self.after, self.room.shape
         row, ends = after.room.padded[2], after.shape
@@ -164,7 +164,7 @@ class Sweep:
         after.room.spread(run, ends[0], 8)
 
     def _up(self) -> None:
-        from tensornet.models.direction_loops import finish, stencil
+        from tensornet.kernels.cycle.cpu import finish, stencil
 
         after, (ni, nj, nk) = self.after, self.room.shape
         chain = list(zip(self.stencils, self.ends, strict=True))

@@ -101,6 +101,12 @@ class FourierNeuralOperator(nn.Module):
 
         Args:
             x: Fields on a grid of any size.
+
+        Returns:
+            Fields on the same grid.
+
+        Raises:
+            ValueError: If the number of channels or of axes is another.
         """
         if x.ndim != self.order + 2 or x.shape[1] != self.in_channels:
             raise ValueError(

@@ -29,7 +29,15 @@ class LennardJones(Potential):
 
     The switch is one up to 0.66 of the cutoff and falls to zero at the cutoff with three
     continuous derivatives. All elements share `epsilon` and `sigma`, which are trainable.
-    `scale`, `shift`, `n_neighbours` and `closest` (statistics of training data) play no role.
+
+    Args:
+        config: The parameters.
+        elements: Atomic numbers.
+        reference_energies: Energy of the free atom per atomic number, eV.
+        scale: Not used, as the following: statistics of training data, which networks take.
+        shift: Not used.
+        n_neighbours: Not used.
+        closest: Not used.
     """
 
     switch_on: float = 0.66

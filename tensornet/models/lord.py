@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -139,7 +140,7 @@ class LordNet(nn.Module):
             Solutions at the centres.
 
         Raises:
-            TypeError: If a field is of another dtype.
+            TypeError: If a field or a boundary value is of another dtype.
             ValueError: If shapes differ, or numbers are NaN or infinite.
         """
         shape = self.family.shape
@@ -154,16 +155,7 @@ class LordNet(nn.Module):
         A = self.family.operator(k.expand(rows[0]).reshape(rows[1]))
         values = None
         if boundary is not None:
-            values = [
-                v
-                if v is None
-                else v.expand(*batch, *v.shape[v.ndim - len(shape) + 1 :]).flatten(
-                    0, len(batch) - 1
-                )
-                if len(batch) > 1
-                else v
-                for v in boundary
-            ]
+            values = [None if v is None else self._side(v, batch) for v in boundary]
         right = source.expand(rows[0]).reshape(rows[1]) + A.load(values)
         return self._solved(A, right, coefficient is not None).reshape(rows[0])
 
@@ -207,16 +199,33 @@ class LordNet(nn.Module):
         d = (scale * y).sum(1)
         return d if g is None else d + g[:, -1] * r / diagonal
 
+    def _side(self, x: Tensor, batch: Sequence[int]) -> Tensor:  # (b, *other axes)
+        """Values on one side, a row for each problem."""
+        self._check_numbers("boundary", x)
+        others = x.shape[max(x.ndim - len(self.family.shape) + 1, 0) :]
+        try:
+            rows = x.expand(*batch, *others)
+        except RuntimeError as error:
+            raise ValueError(
+                f"`LordNet(boundary=...)` must have the batch of the source, {tuple(batch)}, or "
+                f"none. Got values of shape {tuple(x.shape)}."
+            ) from error
+        return rows.reshape(math.prod(batch), *others)
+
     def _check(self, name: str, x: Tensor) -> None:
-        shape, dtype = self.family.shape, self.steps.dtype
-        if not isinstance(x, Tensor) or x.dtype != dtype:
-            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"`LordNet({name}=...)` must be a tensor of {dtype}. Got {got}.")
+        self._check_numbers(name, x)
+        shape = self.family.shape
         if x.shape[max(x.ndim - len(shape), 0) :] != shape:
             raise ValueError(
                 f"`LordNet({name}=...)` must have shape (..., {', '.join(map(str, shape))}): the "
                 f"grid is built into the network. Got {tuple(x.shape)}."
             )
+
+    def _check_numbers(self, name: str, x: Tensor) -> None:
+        dtype = self.steps.dtype
+        if not isinstance(x, Tensor) or x.dtype != dtype:
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"`LordNet({name}=...)` must be a tensor of {dtype}. Got {got}.")
         if not bool(x.detach().isfinite().all()):
             raise ValueError(f"`LordNet({name}=...)` must be finite. Got NaN or infinite numbers.")
 

@@ -24,7 +24,8 @@ def save_lordnet(
     Args:
         net: The network.
         path: Name of the file, by custom ending in ``.safetensors``.
-        provenance: What the file shall say of its training, JSON-able.
+        provenance: What the file shall say of its training, JSON-able. By default what the network
+            already carries.
 
     Raises:
         OSError: If writing fails; a previous file of this name is then untouched.
@@ -33,7 +34,7 @@ def save_lordnet(
         "family": net.family.config(),
         "settings": net.settings,
         "dtype": str(net.steps.dtype).removeprefix("torch."),
-        "provenance": dict(provenance or {}),
+        "provenance": dict(net.provenance if provenance is None else provenance),
     }
     CONTAINER.write(path, net, header)
 

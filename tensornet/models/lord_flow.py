@@ -85,6 +85,9 @@ class LordStepper(nn.Module):
             state: The state.
             previous: The state one step before, if there is one.
 
+        Returns:
+            The state one step later.
+
         Raises:
             TypeError: If a state is of another dtype.
             ValueError: If the shape differs.

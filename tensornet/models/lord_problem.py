@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.linalg.mode_product import mode_multiplied
-from tensornet.pde import Domain, Grid
+from tensornet.pde import Domain, Grid, dirichlet
 from tensornet.pde.axis import box_axes, outer_sum
 from tensornet.pde.boundary import Boundary
 
@@ -76,7 +76,12 @@ class DiffusionFamily:
         self._total = outer_sum([axis.values for axis in axes]).to(dtype)
 
     def config(self) -> dict[str, Any]:
-        """Say what is needed to make the family again, JSON-able."""
+        """Say what is needed to make the family again.
+
+        Returns:
+            Shape, spacing and origin of the grid, kinds of the sides, and how problems are drawn:
+            JSON-able.
+        """
         sides = [[[s.kind, s.at] for s in pair] for pair in self.domain.sides]
         grid = {"shape": list(self.shape), "spacing": list(self.grid.spacing)}
         return {**grid, "origin": list(self.grid.origin), "sides": sides, **self.draws}
@@ -90,9 +95,10 @@ class DiffusionFamily:
         Args:
             config: As `config` gave it.
             dtype: Of all numbers.
-        """
-        from tensornet.pde import dirichlet
 
+        Returns:
+            The family.
+        """
         rest = dict(config)
         grid = Grid(rest.pop("shape"), spacing=rest.pop("spacing"), origin=rest.pop("origin"))
         made = [
@@ -112,7 +118,12 @@ class DiffusionFamily:
         Returns:
             ``source`` and ``coefficient`` ``(count, *shape)``, and ``boundary``, values for the
             lower and the upper side of each axis (fluxes on closed sides, None on periodic ones).
+
+        Raises:
+            TypeError: If the count is no whole number.
+            ValueError: If it is below one.
         """
+        _check.at_least("DiffusionFamily.sample", 1, count=count)
         smooth = self.draws["smoothness"]
         white = self._noise(count, self.shape, generator)
         source = white if smooth == 0 else self.precondition(white, smooth)
@@ -163,6 +174,9 @@ class DiffusionFamily:
         Args:
             coefficient: Positive.
 
+        Returns:
+            The operators, to be applied to fields of the same batch.
+
         Raises:
             ValueError: If the shape is another, or a number is not positive and finite.
         """
@@ -182,6 +196,9 @@ class DiffusionFamily:
             source: Sources.
             coefficient: By default one.
             boundary: As `sample` gives it, by default zero.
+
+        Returns:
+            Residuals at the centres of cells.
 
         Derivatives:
             Any order.
@@ -204,6 +221,9 @@ class DiffusionFamily:
             coefficient: Positive, by default one.
             rest: Other inputs, which do not matter here.
 
+        Returns:
+            Fields, whose mean square is a loss.
+
         Derivatives:
             Any order.
         """
@@ -221,6 +241,9 @@ class DiffusionFamily:
         Args:
             residual: Fields.
             power: Of the inverse.
+
+        Returns:
+            Fields; with power 1 solutions for a constant coefficient.
 
         Derivatives:
             Any order.

@@ -74,8 +74,12 @@ def add_low_rank(
         The names of the weights that got one: those with two modes or more.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or the model has updates already.
     """
+    if any(parametrize.is_parametrized(module) for module in model.modules()):
+        raise ValueError(
+            "`add_low_rank(model=...)` must have no updates yet. Got some. (Merge them first.)"
+        )
     shapes = {name: p.shape for name, p in model.named_parameters() if p.ndim > 1}
     chosen = [name for name in shapes if name not in skip]
     if not chosen:

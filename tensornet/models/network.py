@@ -199,7 +199,7 @@ class Network(Potential):
                     x.copy_(old[name])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # The first model files know neither.
+        # The first model files hold neither of these.
         state_dict.setdefault(f"{prefix}spread", torch.zeros_like(self.spread))
         state_dict.setdefault(f"{prefix}closest", torch.zeros_like(self.closest))
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -7,6 +7,7 @@ respect to the edge vectors, the same for every architecture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -50,6 +51,19 @@ class Potential(nn.Module):
         config: The validated block `model` of a recipe.
         elements: Atomic numbers the model knows.
         reference_energies: Energy of the free atom per atomic number, eV.
+
+    Attributes:
+        elements: Atomic numbers, sorted.
+        config: The settings, JSON-able.
+        cutoff: Radius of the neighbourhood, Å.
+        conservative: Whether forces are derivatives of the energy.
+        provenance: What the model file says of the training.
+        inference: Evaluates the model without autograd, where there is a way; see
+            `gaunt_inference`.
+        long_range: Charges and their electrostatics, or None.
+
+    Raises:
+        ValueError: If there is no element, or one without a finite reference energy.
     """
 
     conservative: bool = True
@@ -75,13 +89,18 @@ class Potential(nn.Module):
                 "`Potential(reference_energies=...)` must have an energy for every element. "
                 f"Missing: {', '.join(missing)}."
             )
+        values = [float(reference_energies[z]) for z in self.elements]
+        if not all(map(math.isfinite, values)):
+            raise ValueError(
+                "`Potential(reference_energies=...)` must be finite, in eV. Got "
+                f"{dict(zip(self.elements, values, strict=True))}."
+            )
         self.config: dict[str, Any] = config.model_dump(mode="json")
         self.cutoff = float(self.config["cutoff"])
         self.provenance: dict[str, Any] = {}
         # Of species, edge_index and vectors, of which those beyond the cutoff count for nothing.
         self.inference: Callable[..., Inferred] | None = None
         self.long_range: LongRange | None = None
-        values = [reference_energies[z] for z in self.elements]
         self.register_buffer("reference", torch.tensor(values, dtype=torch.float64))
         index = torch.full((119,), -1)
         index[list(self.elements)] = torch.arange(len(self.elements))
@@ -114,19 +133,28 @@ class Potential(nn.Module):
         edge_index: Tensor,  # (2, e)
         vectors: Tensor,  # (e, 3)
     ) -> tuple[Tensor, Tensor]:  # (n,), (n, 3)
-        """Give energies and forces of a head of their own. Only if `conservative` is false."""
+        """Give energies and forces of a head of their own. Only if `conservative` is false.
+
+        Args:
+            species: As in `interaction_energies`.
+            edge_index: As there.
+            vectors: As there.
+
+        Returns:
+            Energies without the references, eV, and forces, eV/Å.
+        """
         raise NotImplementedError
 
     # --- what follows for all of them -------------------------------------------------------
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the parameters."""
-        return next(self.parameters()).dtype
+        """The dtype of the parameters; float64 if there are none."""
+        return next((p.dtype for p in self.parameters()), torch.float64)
 
     @property
     def device(self) -> torch.device:
-        """The device of the parameters."""
+        """The device of parameters and buffers."""
         return self.reference.device
 
     @property
@@ -136,7 +164,7 @@ class Potential(nn.Module):
 
     @property
     def n_hops(self) -> int:
-        """How many edges may lie between an atom and those its energy depends on."""
+        """How many edges lie between an atom and the furthest that its energy depends on."""
         return int(self.config.get("layers", 1))
 
     @property
@@ -173,7 +201,7 @@ class Potential(nn.Module):
         with torch.enable_grad():
             vectors = edge_vectors(graph)
             keep = vectors.detach().norm(dim=-1) < self.cutoff
-            edge_index, vectors = graph.edge_index, vectors
+            edge_index = graph.edge_index
             if not bool(keep.all()):
                 edge_index, vectors = edge_index[:, keep], vectors[keep]
             vectors = vectors.to(self.dtype)

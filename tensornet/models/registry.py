@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
@@ -102,6 +103,9 @@ def config(block: Mapping[str, Any]) -> BaseModel:
     return CONFIGS[name].model_validate(dict(block))
 
 
+_from_block = config  # for `build`, which has an argument of this name
+
+
 def build(
     config: BaseModel | Mapping[str, Any],
     *,
@@ -124,18 +128,19 @@ def build(
         shift: Mean interaction energy of a bound atom per atomic number, eV. Default zero.
         n_neighbours: Mean number of neighbours within the cutoff.
         closest: Shortest distance of two elements in the training data by their atomic numbers,
-            Å: closer than `contact` of it, a network is not asked.
+            Å. Below `contact` times this distance a network sees no change, and the pair repels.
         seed: Seed of the initial parameters. By default torch's global generator is used.
 
     Returns:
         The potential in training mode, float64.
 
     Raises:
-        ValueError: If the architecture is unknown or an argument does not fit.
+        ValueError: If the architecture is unknown, an argument does not fit, or a number is not
+            finite.
         pydantic.ValidationError: If a key of `config` is unknown or a value does not fit.
     """
-    from_block = globals()["config"]
-    block: BaseModel = config if isinstance(config, BaseModel) else from_block(config)
+    block = config if isinstance(config, BaseModel) else _from_block(config)
+    _check_statistics(elements, scale, shift or {}, n_neighbours, closest or {})
     model = _MODELS[block.model_dump()["name"]]
     given: dict[str, Any] = {
         "scale": scale, "shift": shift, "n_neighbours": n_neighbours, "closest": closest,
@@ -156,3 +161,24 @@ def build(
         finally:
             torch.set_default_dtype(before)
     return potential
+
+
+def _check_statistics(
+    elements: Sequence[int],
+    scale: float,
+    shift: Mapping[int, float],
+    n_neighbours: float,
+    closest: Mapping[tuple[int, int], float],
+) -> None:
+    """Refuse statistics of training data that would make every energy NaN."""
+    given = {"scale": [scale], "shift": shift.values(), "n_neighbours": [n_neighbours]}
+    for name, numbers in {**given, "closest": closest.values()}.items():
+        wrong = [x for x in numbers if not math.isfinite(x)]
+        if wrong:
+            raise ValueError(f"`build({name}=...)` must be finite. Got {wrong[0]}.")
+    unknown = sorted({z for pair in closest for z in pair}.difference(elements))
+    if unknown:
+        raise ValueError(
+            "`build(closest=...)` must hold pairs of the model's elements. Got the atomic "
+            f"number(s) {', '.join(map(str, unknown))}."
+        )

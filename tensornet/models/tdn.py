@@ -148,7 +148,7 @@ class TDN(Network):
 
     @property
     def n_hops(self) -> int:
-        """How many edges may lie between an atom and those its energy depends on."""
+        """How many edges lie between an atom and the furthest that its energy depends on."""
         return super().n_hops + 1  # the degree embedding is a message too
 
     def _with_last_layer(
@@ -165,7 +165,7 @@ class TDN(Network):
         edge_index: Tensor,  # (2, e)
         vectors: Tensor,  # (e, 3)
     ) -> tuple[Tensor, Tensor]:  # (n,), (n, 3)
-        """Give energies, and forces of the head, which no energy belongs to."""
+        """Give energies, and the forces of the head, which are not the derivative of any energy."""
         assert self.force_head is not None
         edges, distances = self._edges(species, edge_index, vectors)
         features = self._features(species, edges)
@@ -232,6 +232,9 @@ def make_product(config: TDNConfig) -> Product:
 
     Args:
         config: Settings of the model.
+
+    Returns:
+        The product, with the odd paths if the symmetry is SO(3).
     """
     odd = config.symmetry == "SO(3)"
     if config.product == "cp":

@@ -175,6 +175,8 @@ def test_files(tmp_path: Path) -> None:
     inputs = drawn.sample(2, torch.Generator().manual_seed(0))
     assert torch.equal(again(**inputs), net(**inputs))
     assert again.provenance == {"steps": 7}
+    save_lordnet(again, tmp_path / "copy.safetensors")
+    assert load_lordnet(tmp_path / "copy.safetensors").provenance == {"steps": 7}
     assert again.family.config() == drawn.config()
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ModelFileError, match="must be a whole LordNet file"):
@@ -206,6 +208,16 @@ def test_refusals() -> None:
         net(f, boundary=[None])
     with pytest.raises(ValueError, match=r"\(\.\.\., 8\) across axis 0"):
         net(f, boundary=[f[:, 0], None, None, None])
+    with pytest.raises(ValueError, match=r"`LordNet\(boundary=...\)` must be finite"):
+        net(f, boundary=[float("nan") * f[0], None, None, None])
+    with pytest.raises(TypeError, match=r"`LordNet\(boundary=...\)` must be a tensor of .*float64"):
+        net(f, boundary=[f[0].float(), None, None, None])
+    with pytest.raises(
+        ValueError, match=r"the batch of the source, \(\), or none. Got .* \(3, 8\)"
+    ):
+        net(f, boundary=[torch.ones(3, 8), None, None, None])
+    with pytest.raises(ValueError, match=r"count=...\)` must be at least 1. Got 0"):
+        drawn.sample(0, torch.Generator())
     with pytest.raises(TypeError, match="DiffusionFamily"):
         LordNet(Grid((3, 3), spacing=1.0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="steps"):

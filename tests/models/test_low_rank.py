@@ -85,5 +85,7 @@ def test_skipped_and_nothing_left() -> None:
     assert not layer[1].weight.requires_grad
     with pytest.raises(ValueError, match=r"a weight to update. Got none"):
         add_low_rank(nn.Linear(2, 2), 1, skip=["weight"])
+    with pytest.raises(ValueError, match="must have no updates yet"):
+        add_low_rank(layer, 1)
     with pytest.raises(ValueError, match="must have two modes"):
         LowRankUpdate((3,), 1, torch.Generator())

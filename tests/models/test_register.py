@@ -97,3 +97,42 @@ def test_refusals() -> None:
         models.register(Spring, Nameless)
     with pytest.raises(ValueError, match="'gaunt', which is Gaunt"):
         models.register(Spring, Taken)
+
+
+class Springs(Potential):
+    """The same without anything to train."""
+
+    def interaction_energies(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> Tensor:
+        pair = 0.25 * (1 - vectors.norm(dim=1) / self.cutoff) ** 4
+        found: Tensor = pair.new_zeros(len(species)).index_add(0, edge_index[1], pair)
+        return found
+
+
+def test_a_potential_may_have_no_parameters() -> None:
+    given: Any = {"elements": [18], "reference_energies": {18: -1.5}}
+    g = graph(bulk("Ar", "fcc", 5.0), 4.0)
+    found, expected = (
+        made(SpringConfig(), **given).double().eval()(g) for made in (Springs, Spring)
+    )
+    for name in ("energy", "forces", "stress"):
+        assert torch.allclose(found[name], expected[name], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"reference_energies": {18: float("nan")}}, r"reference_energies=...\)` must be finite"),
+        ({"scale": float("nan")}, r"`build\(scale=...\)` must be finite. Got nan"),
+        ({"n_neighbours": float("inf")}, r"`build\(n_neighbours=...\)` must be finite. Got inf"),
+        ({"shift": {18: float("nan")}}, r"`build\(shift=...\)` must be finite"),
+        ({"closest": {(18, 18): float("nan")}}, r"`build\(closest=...\)` must be finite"),
+        (
+            {"closest": {(1, 18): 1.0}},
+            r"pairs of the model's elements. Got the atomic number\(s\) 1",
+        ),
+    ],
+)
+def test_numbers_that_are_none_are_refused(given: dict[str, Any], message: str) -> None:
+    block = {"name": "gaunt", "channels": 2, "l_max": 1}
+    with pytest.raises(ValueError, match=message):
+        models.build(block, **({"elements": [18], "reference_energies": {18: 0.0}} | given))
