@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RECIPE: dict[str, Any] = {
-    "model": {"name": "tdn", "cutoff": 5.0, "channels": 32},
-    "loss": {"kind": "mse", "energy": 100.0, "forces": 1.0},
+    "model": {"name": "gaunt", "cutoff": 5.0, "channels": 32},
+    "loss": {"kind": "mse", "energy": 10.0, "stage_two": {"start": 0.75, "forces": 0.05}},
     "training": {"epochs": 20, "batch_size": 5, "ema": 0.99, "n_threads": 1},
 }
 TIME_STEP = 0.5  # fs
@@ -31,7 +31,7 @@ TEMPERATURE = 300.0  # K
 def run(
     out: AnyPath, *, overwrite: bool = False, epochs: int | None = None, steps: int = 3000
 ) -> dict[str, Any]:
-    """Train a TDN on the embedded ethanol data and run molecular dynamics with the model file.
+    """Train on the embedded ethanol data and run molecular dynamics with the model file.
 
     Args:
         out: Folder of the results: what training writes, ``md.png``, ``md.extxyz`` and
@@ -146,7 +146,7 @@ def _draw(
     upper.legend(loc="upper right", frameon=False, ncols=2)
     upper.set_title("Ethanol at constant energy, started at 300 K", loc="left")
     lower.plot(times, total, lw=0.8, color="black")
-    fit, label = np.polyval(line, times), f"{line[0]:+.3f} meV/atom/ps"
+    fit, label = np.polyval(line, times), f"drift {line[0]:+.1g} meV/atom/ps"
     lower.plot(times, fit, lw=1.2, color="tab:red", label=label)
     lower.set_ylabel("change of total\nenergy (meV/atom)")
     lower.margins(y=0.25)
@@ -163,7 +163,7 @@ def _story(out: Path, result: dict[str, Any]) -> str:
         f"{mean['forces_rmse']:.0f}\n"
         f"energy: test RMSE {test['energy_rmse']:.2f} meV/atom; a predictor of the mean has "
         f"{mean['energy_rmse']:.1f}\n"
-        f"constant energy: drift {result['drift_mev_atom_ps']:+.3f} meV/atom/ps\n"
+        f"constant energy: drift {result['drift_mev_atom_ps']:+.1g} meV/atom/ps\n"
         f"pictures: {out / 'learning_curve.png'}, {out / 'parity.png'}, {out / 'md.png'}\n"
         f"Go on with: tensornet validate {out / 'model.safetensors'}"
     )
