@@ -1,4 +1,8 @@
-"""Data sets: reading and generating structures with labels, and serving them as graphs."""
+"""Data sets: reading and generating structures with labels, and serving them as graphs.
+
+Read first `read.py`, from files to structures with labels, and `labels.py`, where labels are found.
+`graphs.py` keeps graphs in memory, `shards.py` on disk.
+"""
 
 from tensornet.datasets.graphs import GraphDataset as GraphDataset
 from tensornet.datasets.labels import LabelError as LabelError

@@ -57,7 +57,7 @@ class GraphDataset(Dataset[Data]):
         for k, (atoms, labels) in enumerate(zip(frames.structures, frames.labels, strict=True)):
             try:
                 data = graph(atoms, cutoff)
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:  # the latter of vesin
                 raise ValueError(f"No graph for {frames.names[k]}: {error}") from None
             reference = reference_of(atoms.numbers.tolist(), values, frames.names[k])
             _label(data, labels, reference)

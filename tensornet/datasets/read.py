@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensornet._typing import AnyPath
-from tensornet.datasets.labels import LABELS, LabelError, LabelKeys, Labels, extract, search
+from tensornet.datasets.labels import (
+    LABELS,
+    LARGEST,
+    LabelError,
+    LabelKeys,
+    Labels,
+    extract,
+    search,
+)
 from tensornet.datasets.sources import frames_of, list_files
 from tensornet.datasets.summary import Summary
 
@@ -97,7 +105,14 @@ class Frames:
             yield np.array([n for n, _ in pairs], float), np.array([e for _, e in pairs])
 
     def subset(self, indices: Iterable[int]) -> "Frames":
-        """Take some of the structures; isolated atoms stay."""
+        """Take some of the structures; isolated atoms stay.
+
+        Args:
+            indices: Which structures, in the order they shall have.
+
+        Returns:
+            Structures, labels and names at these places; the summary is that of all.
+        """
         chosen = list(indices)
         return Frames(
             tuple(self.structures[k] for k in chosen),
@@ -246,10 +261,11 @@ def _check_frame(atoms: "ase.Atoms", name: str) -> None:
             f"{repr('X') if z == 0 else f'atomic number {z}'} for atom {first} in {name}. (Remove "
             "the frame, or name the element.)"
         )
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+    # NaN is not below.
+    if not all((np.abs(x) < LARGEST).all() for x in (atoms.positions, atoms.cell.array)):
         raise ValueError(
-            "`read(paths=...)` must name files with finite positions and cells. Got NaN or "
-            f"infinite values in {name}. (Remove the frame.)"
+            "`read(paths=...)` must name files with finite positions and cells. Got NaN, infinite "
+            f"or immense values in {name}. (Remove the frame.)"
         )
 
 
@@ -261,7 +277,7 @@ def _of_free_atoms(atoms: "ase.Atoms", labels: Labels) -> Labels:
         return labels
     forces = labels.forces.copy()
     forces[np.concatenate(held)] = np.nan
-    return replace(labels, forces=forces)
+    return replace(labels, forces=None if np.isnan(forces).all() else forces)
 
 
 def group_of(atoms: "ase.Atoms") -> str | None:

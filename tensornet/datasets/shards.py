@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 FORMAT, FORMAT_VERSION = "tensornet.shards", 1
 WINDOW = 16  # shards whose structures are shuffled among each other
+# What an index says besides its format.
+CONTENT = (
+    *("cutoff", "stored_edges", "elements", "labels", "groups", "weighted", "most_edges"),
+    *("isolated", "summary", "found", "shards"),
+)
 PER_ATOM = ("positions", "numbers", "forces")
 PER_EDGE = ("sender", "receiver", "shift")
 PER_STRUCTURE = ("cell", "pbc", "energy", "stress", "weight", "group", "charge")
@@ -124,7 +129,20 @@ class ShardDataset(Dataset[Data]):
         return data
 
     def row(self, k: int) -> dict[str, Tensor]:
-        """Give what is stored of a structure, as views of the mapped file."""
+        """Give what is stored of a structure, as views of the mapped file.
+
+        Args:
+            k: Which structure, from zero on.
+
+        Returns:
+            ``positions`` (n, 3) Å, ``numbers`` (n,), ``forces`` (n, 3) eV/Å, ``cell`` (3, 3) Å,
+            ``pbc`` (3,), ``energy`` () eV, ``stress`` (3, 3) eV/Å³, ``weight`` (), ``charge`` () e,
+            ``group`` (), the number of its group or -1, and with stored edges ``sender`` and
+            ``receiver`` (e,) and ``shift`` (e, 3). Labels that are missing are NaN.
+
+        Raises:
+            IndexError: If there is no such structure.
+        """
         if not 0 <= k < len(self):
             raise IndexError(f"`ShardDataset[k]` must have 0 <= k < {len(self)}. Got {k}.")
         number = int(np.searchsorted(self.starts, k, side="right")) - 1
@@ -136,7 +154,18 @@ class ShardDataset(Dataset[Data]):
         return row
 
     def shard(self, number: int) -> dict[str, Tensor]:
-        """Map a shard; the one that was not used for longest is let go."""
+        """Map a shard; the one that was not used for longest is let go.
+
+        Args:
+            number: Which shard, from zero on.
+
+        Returns:
+            Its tensors: those of `row`, of all its structures one behind the other or stacked, and
+            ``first_atom`` and ``first_edge`` (s + 1,), where each structure begins.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
@@ -152,7 +181,14 @@ class ShardDataset(Dataset[Data]):
         return found
 
     def n_edges(self, indices: Sequence[int]) -> list[int]:
-        """Give the numbers of edges of structures without reading them."""
+        """Give the numbers of edges of structures without reading them.
+
+        Args:
+            indices: Which structures.
+
+        Returns:
+            One number for each.
+        """
         where = np.asarray(indices, dtype=np.int64)
         numbers = np.searchsorted(self.starts, where, side="right") - 1
         counts = np.zeros(len(where), dtype=np.int64)
@@ -173,6 +209,9 @@ class ShardDataset(Dataset[Data]):
         Args:
             generator: Random numbers, which the order follows from.
             start: How many to leave out at the beginning. What is left out is not read.
+
+        Yields:
+            Numbers of structures, each once.
         """
         sizes = np.diff(self.starts)
         if len(sizes) <= WINDOW:
@@ -193,7 +232,15 @@ class ShardDataset(Dataset[Data]):
     def compositions(
         self, elements: tuple[int, ...]
     ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Give what energies are of, shard by shard, as `Frames.compositions` does."""
+        """Give what energies are of, shard by shard, as `Frames.compositions` does.
+
+        Args:
+            elements: Atomic numbers.
+
+        Yields:
+            For each shard, how many atoms of each element a structure has (s, k), and its energy
+            (s,), eV, for the structures with an energy.
+        """
         for number in range(len(self.index["shards"])):
             shard = self.shard(number)
             energy = shard["energy"].numpy()
@@ -213,7 +260,15 @@ def counts_of(
     shard: Mapping[str, Tensor],
     elements: Sequence[int],
 ) -> NDArray[np.float64]:  # (s, k)
-    """Count the atoms of each element in the structures of a shard."""
+    """Count the atoms of each element in the structures of a shard.
+
+    Args:
+        shard: From `ShardDataset.shard`.
+        elements: Atomic numbers, each a column.
+
+    Returns:
+        The counts.
+    """
     first, numbers = shard["first_atom"].numpy(), shard["numbers"].numpy()
     owner = np.repeat(np.arange(len(first) - 1), np.diff(first))
     columns = [np.bincount(owner[numbers == z], minlength=len(first) - 1) for z in elements]
@@ -234,8 +289,11 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise _damaged(folder, f"index.json: {error}") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise _damaged(folder, "index.json is of something else")
-    if index["format_version"] > FORMAT_VERSION:
-        raise _damaged(folder, f"format version {index['format_version']}; update tensornet")
+    version = index.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise _damaged(folder, f"format version {version}; update tensornet")
+    if lost := [key for key in CONTENT if key not in index]:
+        raise _damaged(folder, f"index.json is without {', '.join(lost)}")
     for shard in index["shards"]:
         path = folder / shard["file"]
         if not path.is_file() or path.stat().st_size != shard["bytes"]:

@@ -105,7 +105,7 @@ def frames_of(path: str, index: str = ":") -> "Iterator[ase.Atoms]":
             break
         found = True
         yield atoms
-    if not found and (database or index != ":"):
+    if not found and index != ":":
         raise ValueError(
             f"`read(paths=...)` must name frames that exist. Got {index!r} of {path!r}."
         )

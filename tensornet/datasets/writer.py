@@ -88,7 +88,7 @@ class ShardWriter:
         """
         try:
             data = graph(atoms, self.cutoff)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # the latter of vesin
             raise ValueError(f"No graph for {name}: {error}") from None
         group = group_of(atoms)
         row = {
@@ -109,7 +109,14 @@ class ShardWriter:
         self.add_row(row, int(data.num_edges))
 
     def number_of(self, group: str) -> int:
-        """Give a group its number."""
+        """Give a group its number, the next one if it is new.
+
+        Args:
+            group: Its name.
+
+        Returns:
+            Its place in the list ``groups`` of the index.
+        """
         return self.groups.setdefault(group, len(self.groups))
 
     def add_row(self, row: Mapping[str, Tensor], n_edges: int) -> None:

@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.io import write
 
 from tensornet.datasets import Frames, LabelError, read
+from tensornet.train.prepare import checksum, files_of
 
 FRAME = """2
 Properties=species:S:1:pos:R:3:forces:R:3 energy=-2051.5 pbc="F F F"
@@ -98,3 +103,21 @@ def test_indices_that_are_none(tmp_path: Path) -> None:
     for index in ("-", "::0", "1:2:3:4"):
         with pytest.raises(ValueError, match=r"must name intact files. Got '.*some.npz': "):
             read(f"{tmp_path}/some.npz@{index}")
+
+
+def test_a_structure_whose_atoms_are_all_held_has_no_forces(tmp_path: Path) -> None:
+    atoms = molecule("H2")
+    atoms.set_constraint(FixAtoms([0, 1]))
+    atoms.calc = SinglePointCalculator(atoms, forces=np.ones((2, 3)))
+    write(tmp_path / "held.traj", atoms)
+    assert read(tmp_path / "held.traj").n_labels["forces"] == 1
+    assert read(tmp_path / "held.traj", free_atoms=True).n_labels["forces"] == 0
+
+
+def test_files_of_a_database_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "some.lmdb").mkdir()
+    (tmp_path / "some.lmdb" / "data.mdb").write_bytes(b"content")
+    (name,) = files_of(f"{tmp_path}/*.lmdb@0:3")
+    assert name == str(tmp_path / "some.lmdb" / "data.mdb")
+    assert len(checksum(name)) == 64
+    assert files_of(f"{tmp_path}/nothing.*") == []

@@ -248,7 +248,7 @@ def test_forces_of_a_wrong_shape() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_positions_that_are_not_finite() -> None:
-    with pytest.raises(ValueError, match=r"infinite values in frame 1 \(counted from 0\) of"):
+    with pytest.raises(ValueError, match=r"immense values in frame 1 \(counted from 0\) of"):
         text(BOTNET + BOTNET.replace("0.97000000", "nan"))
 
 

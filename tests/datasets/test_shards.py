@@ -125,11 +125,22 @@ def test_damage_is_seen(tmp_path: Path) -> None:
     first.write_bytes(b"\xff" * len(whole))
     with pytest.raises(ValueError, match=r"000000.safetensors: .*Write it anew"):
         ShardDataset(folder)[0]
+    for change, message in (
+        ({"format_version": None}, "format version None"),
+        ({"format_version": 99}, "format version 99"),
+        ({"elements": None}, "without elements"),
+    ):
+        content = {key: value for key, value in (index | change).items() if value is not None}
+        (folder / "index.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=message):
+            ShardDataset(folder)
     (folder / "index.json").write_text('{"format": "other"}')
     with pytest.raises(ValueError, match="is of something else"):
         ShardDataset(folder)
     with pytest.raises(ValueError, match=r"index.json: .*No such file"):
         ShardDataset(tmp_path)
+    with pytest.raises(ValueError, match=r"No graph for this one: "):
+        ShardWriter(tmp_path / "d", cutoff=1e-9).add(Atoms("H"), Labels(), "this one")
     with pytest.raises(ValueError, match=r"No graph for this one: .*same place"):
         ShardWriter(tmp_path / "c", cutoff=3.0).add(Atoms("H2"), Labels(), "this one")
 
