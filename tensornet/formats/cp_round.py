@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from tensornet import _check
 from tensornet.formats.cp import CP
 from tensornet.formats.cp_fit import cp
 from tensornet.formats.format import check_limits
@@ -35,8 +34,7 @@ def rounded(value: CP, tolerance: float, max_rank: int | None) -> CP:
             to too many entries to be fitted.
     """
     check_limits("CP.round", tolerance, max_rank)
-    for name, part in value.parts().items():
-        _check.dense("CP.round", name, part)
+    value._check_finite("CP.round")
     if value.order == 1:  # a vector is one term
         return CP((value.to_dense()[:, None],))
     joined = _joined(value)

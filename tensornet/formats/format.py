@@ -194,6 +194,10 @@ class Format(ABC):
         mine, others = next(iter(self.parts().values())), next(iter(other.parts().values()))
         _check.one_kind(f"{kind} {operation}", left=mine, right=others)
 
+    def _check_finite(self, where: str) -> None:
+        for name, part in self.parts().items():
+            _check.dense(where, name, part, least=0)
+
     def save(self, path: AnyPath) -> None:
         """Write to a safetensors file, which `formats.load` reads.
 
@@ -217,6 +221,24 @@ class Format(ABC):
             "complex": json.dumps(pairs),
         }
         write_tensors(f"{type(self).__name__}.save", path, parts, metadata)
+
+
+def check_kind(where: str, name: str, value: object, kind: type) -> None:
+    """Check that an argument is a value of a format.
+
+    Args:
+        where: Name of the public call, for the message.
+        name: Name of the argument.
+        value: The argument.
+        kind: What it must be.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{where}({name}=...)` must be a {kind.__name__}. Got {type(value).__name__}."
+        )
 
 
 def check_limits(where: str, tolerance: float, max_rank: int | None) -> None:
@@ -265,7 +287,7 @@ def load(path: AnyPath) -> Format:
         for name in json.loads(metadata["complex"]):
             parts[name] = torch.view_as_complex(parts[name])
         return Format.kinds[kind].from_parts(parts, json.loads(metadata["settings"]))
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"`load(path=...)` must hold a whole {kind}. Got {path} ({error})."
         ) from None

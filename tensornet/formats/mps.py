@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats import mps_sandwich, train_parts, train_sweeps
+from tensornet.formats import mps_sandwich, train_sweeps
 from tensornet.formats.decomposition import Decomposition
-from tensornet.formats.format import HALF, check_limits
+from tensornet.formats.format import HALF, check_kind, check_limits
+from tensornet.formats.mps_checks import check_bond, check_gauge, refuse_zero, site_of
+from tensornet.formats.mps_sample import drawn
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_matrix import TTMatrix
 from tensornet.linalg.truncation import truncate
@@ -62,9 +64,9 @@ class MPS(TensorTrain):
         super().__post_init__()
         if self.center is None:
             return
-        k = self._site("MPS(center=...)", self.center)
+        k = site_of("MPS(center=...)", self.center, self.order)
         object.__setattr__(self, "center", k)
-        train_parts.check_gauge(self.cores, k)
+        check_gauge(self.cores, k)
 
     def _gauged(self, cores: Sequence[Tensor], log_scale: Tensor, center: int | None) -> Self:
         """Make a value without checks of all cores, which would cost more than a gate does."""
@@ -128,7 +130,7 @@ class MPS(TensorTrain):
         Raises:
             IndexError: If there is no such site.
         """
-        k = self._site("MPS.canonical(center=...)", center)
+        k = site_of("MPS.canonical(center=...)", center, self.order)
         if self.dtype in HALF:
             single = self.to(torch.float32).canonical(k)
             cores = [core.to(self.dtype) for core in single.cores]
@@ -143,13 +145,6 @@ class MPS(TensorTrain):
         cores[k] = cores[k] / (1 if zero else norm)
         log = train_sweeps.log_of(e, self.log_scale) + (0 if zero else norm.log())
         return self._gauged(cores, log, k)
-
-    def _site(self, where: str, site: int) -> int:
-        if isinstance(site, bool) or not isinstance(site, int):
-            raise TypeError(f"`{where}` must be a whole number. Got {site!r}.")
-        if not -self.order <= site < self.order:
-            raise IndexError(f"`{where}` must be a site of a chain of {self.order}. Got {site}.")
-        return site % self.order
 
     def _norm(self) -> tuple[Tensor, Tensor]:
         if self.center is None or any(core.requires_grad for core in self.cores):
@@ -179,7 +174,7 @@ class MPS(TensorTrain):
     def _log_size(self, method: str) -> Tensor:
         """Logarithm of the norm, of a state that must not be zero."""
         size = self.log_norm()
-        _refuse_zero(method, size == -math.inf)
+        refuse_zero(method, size == -math.inf)
         return size
 
     def round(
@@ -212,13 +207,14 @@ class MPS(TensorTrain):
             IndexError: If there is no such bond.
         """
         check_limits("MPS.truncate_bond", tolerance, max_rank)
-        k = self._bond("truncate_bond", bond)
-        left = self.canonical(k)
-        core = left.cores[k]
+        check_bond("truncate_bond", bond, self.order)
+        left = self.canonical(bond)
+        core = left.cores[bond]
         found = truncate(
             core.flatten(0, 1), rank=max_rank, tolerance=tolerance, scale=1.0, method="svd"
         )
-        return left._split(k, found.left, found.right, left.cores[k + 1], found.weight, tolerance)
+        following = left.cores[bond + 1]
+        return left._split(bond, found.left, found.right, following, found.weight, tolerance)
 
     def _split(
         self, k: int, basis: Tensor, rest: Tensor, core: Tensor, weight: float, tolerance: float
@@ -232,12 +228,6 @@ class MPS(TensorTrain):
         converged = error <= max(tolerance, 100 * torch.finfo(self.dtype).eps)
         value = self._gauged(cores, self.log_scale, k + 1)
         return Decomposition(value, error, converged, message, 1, 0)
-
-    def _bond(self, where: str, bond: int) -> int:
-        if 0 <= bond < self.order - 1:
-            return bond
-        bonds = f"in 0 to {self.order - 2}" if self.order > 1 else "of two sites or more"
-        raise IndexError(f"`MPS.{where}(bond=...)` must be {bonds}. Got {bond}.")
 
     def apply_gate(
         self,
@@ -267,17 +257,17 @@ class MPS(TensorTrain):
             Vidal, Phys. Rev. Lett. 93, 040502 (2004).
         """
         check_limits("MPS.apply_gate", tolerance, max_rank)
-        k = self._bond("apply_gate", bond)
-        d1, d2 = self.shape[k : k + 2]
+        check_bond("apply_gate", bond, self.order)
+        _check.one_kind("MPS.apply_gate", cores=self.cores[0], gate=gate)
+        d1, d2 = self.shape[bond : bond + 2]
         if tuple(gate.shape) not in ((d1 * d2, d1 * d2), (d1, d2, d1, d2)):
             raise ValueError(
                 f"`MPS.apply_gate(gate=...)` must have shape ({d1 * d2}, {d1 * d2}) or "
                 f"({d1}, {d2}, {d1}, {d2}). Got {tuple(gate.shape)}."
             )
-        _check.one_kind("MPS.apply_gate", cores=self.cores[0], gate=gate)
         _check.dense("MPS.apply_gate", "gate", gate)
-        here = self.canonical(k)
-        pair = torch.tensordot(here.cores[k], here.cores[k + 1], 1)  # (a, d1, d2, b)
+        here = self.canonical(bond)
+        pair = torch.tensordot(here.cores[bond], here.cores[bond + 1], 1)  # (a, d1, d2, b)
         a, _, _, b = pair.shape
         moved = gate.reshape(d1 * d2, d1 * d2) @ pair.reshape(a, d1 * d2, b)
         norm = torch.linalg.vector_norm(moved)
@@ -289,7 +279,7 @@ class MPS(TensorTrain):
         )  # fmt: skip
         scaled = self._gauged(here.cores, here.log_scale + norm.log(), None)
         eye = torch.eye(d2 * b, dtype=self.dtype, device=self.device).reshape(d2 * b, d2, b)
-        return scaled._split(k, found.left, found.right, eye, found.weight, tolerance)
+        return scaled._split(bond, found.left, found.right, eye, found.weight, tolerance)
 
     def schmidt_values(self) -> tuple[Tensor, ...]:  # (r_k,) each
         """Singular values of every cut into a left and a right part, for the state of norm one."""
@@ -327,17 +317,7 @@ class MPS(TensorTrain):
         generator = torch.Generator(device=self.device).manual_seed(seed)
         state = self.detach().canonical(0)
         state._log_size("sample")
-        m = state.cores[0].new_ones(n, 1)
-        drawn = []
-        for core in state.cores:
-            a, d, b = core.shape
-            moved = (m @ core.reshape(a, d * b)).view(n, d, b)
-            p = moved.abs().square().sum(2)
-            index = torch.multinomial(p, 1, generator=generator)
-            drawn.append(index[:, 0])
-            m = moved.gather(1, index[:, :, None].expand(n, 1, b))[:, 0]
-            m = m / torch.linalg.vector_norm(m, dim=1, keepdim=True)
-        return torch.stack(drawn, 1)
+        return drawn(state.cores, n, generator)
 
     def expectation(self, H: TTMatrix) -> Tensor:  # ()
         """Expectation of an operator, for the state divided by its norm.
@@ -351,8 +331,9 @@ class MPS(TensorTrain):
 
         Raises:
             ValueError: If the shapes do not fit, or the state is zero.
-            TypeError: If the dtypes differ.
+            TypeError: If `H` is no TT-matrix, or the dtypes differ.
         """
+        check_kind("MPS.expectation", "H", H, TTMatrix)
         _check.one_kind("MPS.expectation", cores=self.cores[0], H=H.cores[0])
         sizes = [tuple(core.shape[1:3]) for core in H.cores]
         if sizes != [(d, d) for d in self.shape]:
@@ -389,9 +370,8 @@ class MPS(TensorTrain):
         """
         if not operators:
             raise ValueError("`MPS.local_expectation(operators=...)` must not be empty.")
-        sites = {
-            self._site("MPS.local_expectation(operators=...)", k): op for k, op in operators.items()
-        }
+        where = "MPS.local_expectation(operators=...)"
+        sites = {site_of(where, k, self.order): op for k, op in operators.items()}
         for k, op in sites.items():
             _check.shapes(
                 "MPS.local_expectation", **{f"operators[{k}]": (op, f"{self.shape[k]} " * 2)}
@@ -403,10 +383,5 @@ class MPS(TensorTrain):
         inside = {k - first: op for k, op in sites.items()}
         m, e = mps_sandwich.sites(state.cores[first : last + 1], inside)
         square = state.cores[state.center or 0].abs().square().sum()
-        _refuse_zero("local_expectation", square == 0)
+        refuse_zero("local_expectation", square == 0)
         return train_sweeps.scale_back(m, e, 0 * self.log_scale) / square
-
-
-def _refuse_zero(method: str, is_zero: Tensor) -> None:
-    if bool(is_zero):
-        raise ValueError(f"`MPS.{method}` must have a state that is not zero. Got zero.")

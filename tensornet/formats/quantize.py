@@ -11,6 +11,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats import train_sweeps
 from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.format import check_kind
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_cut import cut
 from tensornet.formats.train_matrix import TTMatrix
@@ -76,6 +77,7 @@ def dequantize(
         A train of this shape, exactly the same numbers.
 
     Raises:
+        TypeError: If `x` is no train.
         ValueError: If the modes cannot be joined so.
 
     Derivatives:
@@ -86,6 +88,7 @@ def dequantize(
         >>> dequantize(x, (4, 4)).shape
         (4, 4)
     """
+    check_kind("dequantize", "x", x, TensorTrain)
     rest, cores = list(x.cores), []
     for d in shape:
         joined = rest.pop(0) if rest else None
@@ -126,6 +129,7 @@ def quantize_matrix(
         >>> quantize_matrix(TTMatrix.identity((8,)), tolerance=1e-5).ranks
         (1, 1, 1, 1)
     """
+    check_kind("quantize_matrix", "A", A, TTMatrix)
     _check.at_least("quantize_matrix", 2, base=base)
     _check.tolerance("quantize_matrix", tolerance=tolerance)
     cores: list[Tensor] = []

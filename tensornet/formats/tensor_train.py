@@ -11,7 +11,9 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats import indexing, train_parts, train_sweeps
-from tensornet.formats.format import HALF, Format
+from tensornet.formats.cp import CP
+from tensornet.formats.format import HALF, Format, check_kind
+from tensornet.formats.tucker import Tucker
 from tensornet.linalg.projection import summed
 
 
@@ -267,12 +269,19 @@ class TensorTrain(Format):
         return type(self)(value.cores, log_scale=value.log_scale)
 
     @classmethod
-    def from_cp(cls, x: Any) -> Self:
-        """Store a canonical (CP) tensor as a train, exactly; all ranks are those of the CP.
+    def from_cp(cls, x: CP) -> Self:
+        """Store a canonical (CP) tensor as a train, exactly.
 
         Args:
             x: The tensor.
+
+        Returns:
+            A train whose inner ranks are all the rank of `x`.
+
+        Raises:
+            TypeError: If `x` is something else.
         """
+        check_kind("TensorTrain.from_cp", "x", x, CP)
         factors = [f.clone() for f in x.factors]
         if x.weights is not None:
             factors[0] = factors[0] * x.weights
@@ -282,14 +291,25 @@ class TensorTrain(Format):
         return cls((factors[0][None], *middle, factors[-1].mT[:, :, None]))
 
     @classmethod
-    def from_tucker(cls, x: Any) -> Self:
+    def from_tucker(cls, x: Tucker) -> Self:
         """Store a Tucker tensor as a train: its core becomes a train, exactly to round-off.
 
         Args:
             x: The tensor.
+
+        Returns:
+            A train with the ranks of that of the core.
+
+        Raises:
+            TypeError: If `x` is something else.
+            ValueError: If the core is not finite.
+
+        Derivatives:
+            First order, as those of `tensor_train`.
         """
         from tensornet.formats.train_svd import tensor_train
 
+        check_kind("TensorTrain.from_tucker", "x", x, Tucker)
         train = tensor_train(x.core).value
         pairs = zip(train.cores, x.factors, strict=True)
         cores = tuple(torch.einsum("aib,di->adb", c, f) for c, f in pairs)

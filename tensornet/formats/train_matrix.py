@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.formats import indexing, train_parts, train_sweeps
-from tensornet.formats.format import Format
+from tensornet.formats.format import Format, check_kind
 from tensornet.formats.tensor_train import TensorTrain
 
 if TYPE_CHECKING:
@@ -259,10 +259,7 @@ class TTMatrix(Format):
         return compressed_product(self, x, tolerance or 0.0, max_rank, method)
 
     def _fits(self, x: TensorTrain) -> None:
-        if not isinstance(x, TensorTrain):
-            raise TypeError(
-                f"`TTMatrix.apply(x=...)` must be a TensorTrain. Got {type(x).__name__}."
-            )
+        check_kind("TTMatrix.apply", "x", x, TensorTrain)
         if x.shape != self._sizes[len(self.cores) :]:
             raise ValueError(
                 f"`TTMatrix.apply(x=...)` must have shape {self._sizes[len(self.cores) :]}. Got "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -94,30 +93,3 @@ def scaled(
             "to a complex dtype first.)"
         )
     return (*cores[:k], core, *cores[k + 1 :]), log_scale
-
-
-def check_gauge(cores: Sequence[Tensor], k: int) -> None:
-    """Check that cores are orthonormal towards core k.
-
-    Args:
-        cores: Of a matrix-product state.
-        k: The centre.
-
-    Raises:
-        ValueError: If one is not, to round-off.
-    """
-    for j, core in enumerate(cores):
-        if j == k:
-            continue
-        left = j < k
-        matrix = core.detach().flatten(0, 1) if left else core.detach().flatten(1, 2).mH
-        gram = matrix.mH @ matrix
-        gram.diagonal().sub_(1)
-        limit = 1e3 * torch.finfo(core.dtype).eps * math.sqrt(len(matrix))
-        error = float(torch.linalg.vector_norm(gram))
-        if not error <= limit:
-            raise ValueError(
-                f"`MPS(center={k})` must have cores orthonormal towards it. Got core {j} that "
-                f"is off by {error:.1e} from the {'left' if left else 'right'}. (Leave the "
-                "centre out, and call `canonical`.)"
-            )

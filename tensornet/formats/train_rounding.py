@@ -13,7 +13,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats import train_parts, train_sketch, train_sweeps
 from tensornet.formats.decomposition import Decomposition
-from tensornet.formats.format import HALF, check_limits
+from tensornet.formats.format import HALF, check_kind, check_limits
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_cut import Budget, cut
 from tensornet.linalg.truncation import METHODS
@@ -52,6 +52,7 @@ def round_train(
         thousand cases).
 
     Raises:
+        TypeError: If `x` is no train.
         ValueError: If a core is not finite, the tolerance is negative, `max_rank` below one, or the
             method unknown. In the backward pass, if singular values on both sides of a cut are
             equal.
@@ -68,6 +69,7 @@ def round_train(
         >>> round_train(x, tolerance=1e-5).value.ranks
         (1, 1, 1, 1)
     """
+    check_kind("round_train", "x", x, TensorTrain)
     check_limits("round_train", tolerance, max_rank)
     _check.one_of("round_train", METHODS, method=method)
     if x.dtype in HALF:
@@ -107,7 +109,7 @@ def round_sum(
     Raises:
         ValueError: If there is no train, shapes differ, the weights are not as many, or a core or a
             weight is not finite.
-        TypeError: If the dtypes differ.
+        TypeError: If one is no train, or the dtypes differ.
 
     Derivatives:
         First order, as `round_train`; the sum is then formed.
@@ -121,7 +123,8 @@ def round_sum(
     _check.one_of("round_sum", METHODS, method=method)
     if not trains:
         raise ValueError("`round_sum(trains=...)` must hold one train at least. Got none.")
-    for train in trains[1:]:
+    for k, train in enumerate(trains):
+        check_kind("round_sum", f"trains[{k}]", train, TensorTrain)
         trains[0]._same(train, "+")
     factors: list[Any] = [1.0] * len(trains) if weights is None else list(weights)
     if len(factors) != len(trains):

@@ -14,7 +14,7 @@ from tensornet import _check
 from tensornet.formats import indexing
 from tensornet.formats.format import HALF, Format, check_limits
 from tensornet.formats.tucker_truncation import truncated_core
-from tensornet.linalg.mode_product import mode_multiplied
+from tensornet.linalg.mode_product import checked_mode, mode_multiplied
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -186,26 +186,18 @@ class Tucker(Format):
         """Multiply one mode by a matrix, without touching the core.
 
         Args:
-            matrix: What the mode is multiplied by, (d, d_k).
+            matrix: What the mode is multiplied by, (r, d_k).
             mode: Which mode, from zero; negative ones count from the end.
 
         Returns:
-            A value with that mode of size d.
+            A value with that mode of size r.
 
         Raises:
             ValueError: If there is no such mode, or the sizes do not fit.
+            TypeError: If the dtypes differ.
         """
-        if not -self.order <= mode < self.order:
-            raise ValueError(
-                f"`Tucker.mode_product(mode=...)` must be a mode of a tensor of order "
-                f"{self.order}. Got {mode}."
-            )
-        mode %= self.order
-        if matrix.ndim != 2 or matrix.shape[1] != self.shape[mode]:
-            raise ValueError(
-                f"`Tucker.mode_product(matrix=...)` must have shape (d, {self.shape[mode]}), with "
-                f"the size of mode {mode}. Got {tuple(matrix.shape)}."
-            )
+        mode = checked_mode("Tucker.mode_product", self.shape, matrix, mode)
+        _check.one_kind("Tucker.mode_product", core=self.core, matrix=matrix)
         factors = list(self.factors)
         factors[mode] = matrix @ factors[mode]
         return type(self)(self.core, tuple(factors))
@@ -222,7 +214,7 @@ class Tucker(Format):
             A value with orthonormal factors.
 
         Raises:
-            ValueError: If `tolerance` is negative or `max_rank` below one.
+            ValueError: If `tolerance` is negative, `max_rank` below one, or a part is not finite.
 
         Derivatives:
             First order, where the singular values on both sides of the cut differ.
@@ -231,6 +223,7 @@ class Tucker(Format):
             Vannieuwenhoven, Vandebril & Meerbergen, SIAM J. Sci. Comput. 34, A1027 (2012).
         """
         check_limits("Tucker.round", tolerance, max_rank)
+        self._check_finite("Tucker.round")
         if self.dtype in HALF:
             single = self.to(torch.float32)
             return single.round(tolerance=tolerance, max_rank=max_rank).to(self.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.linalg.amen_chain import Chain
-from tensornet.linalg.projection import StateTrain, Train, check_cores, log_scale, summed
+from tensornet.linalg.projection import StateTrain, Train, checked_cores, log_scale, summed
 from tensornet.linalg.solution import Solution
 
 State = TypeVar("State", bound=StateTrain)
@@ -51,7 +51,7 @@ def solve_tt(
         before it was solved for.
 
     Raises:
-        TypeError: If dtypes differ.
+        TypeError: If an argument is no train, or dtypes differ.
         ValueError: If `A` is not square or zero, or shapes do not fit.
 
     References:
@@ -103,23 +103,21 @@ def solve_tt(
 
 
 def _checked(A: Train, b: Train, start: Train | None) -> tuple[list[Tensor], list[Tensor]]:
-    ops, right = [c.detach() for c in A.cores], [c.detach() for c in b.cores]
-    check_cores("solve_tt", "A", ops, 4)
-    check_cores("solve_tt", "b", right, 3)
+    ops, right = checked_cores("solve_tt", "A", A, 4), checked_cores("solve_tt", "b", b, 3)
     _check.one_kind("solve_tt", A=ops[0], b=right[0])
     rows, columns = tuple(c.shape[1] for c in ops), tuple(c.shape[2] for c in ops)
     if rows != columns:
         raise ValueError(f"`solve_tt(A=...)` must be square in each mode. Got {rows} x {columns}.")
-    named = {"b": right} if start is None else {"b": right, "start": list(start.cores)}
+    named = {"b": right}
+    if start is not None:
+        named["start"] = checked_cores("solve_tt", "start", start, 3)
+        _check.one_kind("solve_tt", A=ops[0], start=named["start"][0])
     for name, cores in named.items():
         if tuple(c.shape[1] for c in cores) != rows:
             raise ValueError(
                 f"`solve_tt({name}=...)` must have the shape {rows} of the matrix. Got "
                 f"{tuple(c.shape[1] for c in cores)}."
             )
-    if start is not None:
-        check_cores("solve_tt", "start", named["start"], 3)
-        _check.one_kind("solve_tt", A=ops[0], start=start.cores[0])
     return ops, right
 
 

@@ -16,7 +16,7 @@ from tensornet.linalg.projection import (
     LocalOperator,
     Train,
     block,
-    check_cores,
+    checked_cores,
     log_scale,
     mirrored,
     random_cores,
@@ -24,6 +24,8 @@ from tensornet.linalg.projection import (
 )
 from tensornet.linalg.solution import Solution
 from tensornet.linalg.truncation import n_kept
+
+_LARGEST_LOG = 700.0  # logarithm of the largest factor of an operator
 
 State = TypeVar("State")
 State_co = TypeVar("State_co", covariant=True)
@@ -95,8 +97,9 @@ def ground_state(
         the changes of the energy as residuals.
 
     Raises:
-        TypeError: If `start` is of another dtype.
-        ValueError: If the operator is not square or not Hermitian, or shapes do not fit.
+        TypeError: If an argument is no train, or `start` is of another dtype.
+        ValueError: If the operator is not square, not Hermitian or too large for its energy to be a
+            number, or shapes do not fit.
 
     References:
         Schollwoeck, The density-matrix renormalization group in the age of matrix product
@@ -138,7 +141,7 @@ def ground_state(
             rank = min(max_rank, 4 * rank) if full else rank
         state, center = chain.cores()
         factor = math.exp(log_scale(H))
-        variance = _variance(ops, state) * factor**2
+        variance = _variance(ops, state) * factor * factor  # may be infinite
     converged = change <= target
     message = f"The energy changed by {change:.1e} of itself in sweep {sweep}" + (
         "."
@@ -163,8 +166,12 @@ def _cut(sweep: int, rank: int, tolerance: float, energy: float) -> _Cut:
 
 def _operator_cores(H: Operator[State]) -> tuple[list[Tensor], float]:
     """Check the operator: its cores, and the root mean square of its eigenvalues."""
-    cores = [core.detach() for core in H.cores]
-    check_cores("ground_state", "H", cores, 4)
+    cores = checked_cores("ground_state", "H", H, 4)
+    if log_scale(H) > _LARGEST_LOG:
+        raise ValueError(
+            f"`ground_state(H=...)` must have a log_scale of at most {_LARGEST_LOG}, so that its "
+            f"energy is a number. Got {log_scale(H)}."
+        )
     for k, core in enumerate(cores):
         if core.shape[1] != core.shape[2]:
             raise ValueError(
@@ -200,8 +207,7 @@ def _trace_of_product(first: Sequence[Tensor], second: Sequence[Tensor]) -> tupl
 
 
 def _start_cores(start: Train, ops: Sequence[Tensor]) -> list[Tensor]:
-    cores = [core.detach() for core in start.cores]
-    check_cores("ground_state", "start", cores, 3)
+    cores = checked_cores("ground_state", "start", start, 3)
     dims, want = [c.shape[1] for c in cores], [op.shape[2] for op in ops]
     if dims != want:
         raise ValueError(

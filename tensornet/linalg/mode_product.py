@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -29,6 +30,7 @@ def mode_product(
 
     Raises:
         ValueError: If there is no such mode, or the sizes do not fit.
+        TypeError: If the dtypes differ.
 
     Derivatives:
         All orders.
@@ -38,18 +40,38 @@ def mode_product(
         >>> mode_product(torch.ones(2, 3, 4), torch.ones(5, 3), 1).shape
         torch.Size([2, 5, 4])
     """
-    if not -x.ndim <= mode < x.ndim:
-        raise ValueError(
-            f"`mode_product(mode=...)` must be a mode of a tensor of order {x.ndim}. Got {mode}."
-        )
-    mode %= x.ndim
-    if matrix.ndim != 2 or matrix.shape[1] != x.shape[mode]:
-        raise ValueError(
-            f"`mode_product(matrix=...)` must have shape (r, {x.shape[mode]}), with the size of "
-            f"mode {mode} of `x`. Got {tuple(matrix.shape)}."
-        )
     _check.one_kind("mode_product", x=x, matrix=matrix)
-    return mode_multiplied(x, matrix, mode)
+    return mode_multiplied(x, matrix, checked_mode("mode_product", x.shape, matrix, mode))
+
+
+def checked_mode(where: str, shape: Sequence[int], matrix: Tensor, mode: int) -> int:
+    """Check that a matrix can multiply a mode, and count the mode from zero.
+
+    Args:
+        where: Name of the public call, for messages.
+        shape: Shape of the tensor.
+        matrix: What the mode is multiplied by.
+        mode: Which mode; negative ones count from the end.
+
+    Returns:
+        The mode, not negative.
+
+    Raises:
+        TypeError: If `matrix` is no tensor.
+        ValueError: If there is no such mode, or the sizes do not fit.
+    """
+    if not -len(shape) <= mode < len(shape):
+        raise ValueError(
+            f"`{where}(mode=...)` must be a mode of a tensor of order {len(shape)}. Got {mode}."
+        )
+    mode %= len(shape)
+    _check.one_kind(where, matrix=matrix)
+    if matrix.ndim != 2 or matrix.shape[1] != shape[mode]:
+        raise ValueError(
+            f"`{where}(matrix=...)` must have shape (r, {shape[mode]}), with the size of mode "
+            f"{mode}. Got {tuple(matrix.shape)}."
+        )
+    return mode
 
 
 def mode_multiplied(x: Tensor, matrix: Tensor, mode: int) -> Tensor:

@@ -123,19 +123,26 @@ def log_scale(train: Train) -> float:
     return 0.0 if train.log_scale is None else float(train.log_scale)
 
 
-def check_cores(where: str, name: str, cores: Sequence[Tensor], n_axes: int) -> None:
-    """Check that cores are finite tensors of one kind whose bonds fit, with outer ranks one.
+def checked_cores(where: str, name: str, train: Train, n_axes: int) -> list[Tensor]:
+    """Give the cores of a train: finite tensors of one kind whose bonds fit, with outer ranks one.
 
     Args:
         where: Name of the public call.
-        name: Name of the argument that has the cores.
-        cores: The cores.
+        name: Name of the argument that is the train.
+        train: The train.
         n_axes: Three for a vector, four for an operator.
 
+    Returns:
+        The cores, without their autograd history.
+
     Raises:
-        TypeError: If dtypes differ.
+        TypeError: If it is no train, or dtypes differ.
         ValueError: If the cores are no train.
     """
+    if not hasattr(train, "cores"):
+        kind = "TensorTrain" if n_axes == 3 else "TTMatrix"
+        raise TypeError(f"`{where}({name}=...)` must be a {kind}. Got {type(train).__name__}.")
+    cores = [core.detach() for core in train.cores]
     if not cores:
         raise ValueError(f"`{where}({name}=...)` must have at least one core. Got none.")
     for k, core in enumerate(cores):
@@ -148,6 +155,7 @@ def check_cores(where: str, name: str, cores: Sequence[Tensor], n_axes: int) -> 
             f"`{where}({name}=...)` must have cores whose bonds fit, with outer ranks 1. Got the "
             f"shapes {shapes}."
         )
+    return cores
 
 
 def summed(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:  # (r, d, r') each

@@ -82,5 +82,7 @@ def test_sizes_that_do_not_fit() -> None:
         dequantize(train, (3,))
     with pytest.raises(ValueError, match="join all modes"):
         dequantize(train, (2, 2))
+    with pytest.raises(TypeError, match=r"must be a TensorTrain\. Got Tensor"):
+        dequantize(torch.ones(4), (2, 2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="square cores"):
         quantize_matrix(TTMatrix((torch.ones(1, 4, 2, 1),)))

@@ -9,7 +9,7 @@ import tensorly
 import torch
 from torch import Tensor
 
-from tensornet.formats import CP, TensorTrain, Tucker, load
+from tensornet.formats import CP, TensorTrain, Tucker, load, round_sum, round_train
 from tensornet.testing import assert_format_contract
 
 
@@ -164,6 +164,18 @@ def test_from_cp_and_tucker() -> None:
     assert TensorTrain.from_cp(cp).ranks == (1, 3, 3, 1)
     tucker = Tucker(torch.randn(2, 3, 2), tuple(torch.randn(5, r) for r in (2, 3, 2)))
     assert torch.allclose(TensorTrain.from_tucker(tucker).to_dense(), tucker.to_dense())
+
+
+def test_other_kinds_are_refused() -> None:
+    x, cp = random_train((2, 3), 2), CP((torch.ones(2, 1),))
+    with pytest.raises(TypeError, match=r"from_tucker\(x=...\)` must be a Tucker. Got CP"):
+        TensorTrain.from_tucker(cp)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"from_cp\(x=...\)` must be a CP. Got TensorTrain"):
+        TensorTrain.from_cp(x)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"round_train\(x=...\)` must be a TensorTrain. Got Tensor"):
+        round_train(x.to_dense())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"round_sum\(trains\[1\]=...\)` must be a TensorTrain"):
+        round_sum([x, cp])  # type: ignore[list-item]
 
 
 def test_scale_has_derivatives_and_factors_too() -> None:

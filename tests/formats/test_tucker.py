@@ -88,10 +88,12 @@ def test_mode_product() -> None:
     found = x.mode_product(matrix, 1)
     assert torch.allclose(found.to_dense(), torch.einsum("ijk,mj->imk", x.to_dense(), matrix))
     assert torch.equal(x.mode_product(matrix, -2).factors[1], found.factors[1])
-    with pytest.raises(ValueError, match=r"shape \(d, 5\), with the size of mode 0"):
+    with pytest.raises(ValueError, match=r"shape \(r, 5\), with the size of mode 0"):
         x.mode_product(matrix, 0)
     with pytest.raises(ValueError, match=r"mode of a tensor of order 3\. Got 3"):
         x.mode_product(matrix, 3)
+    with pytest.raises(TypeError, match=r"dtype torch.float64 of `core`. Got torch.float32"):
+        x.mode_product(matrix.float(), 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -177,3 +179,5 @@ def test_wrong_parts_are_refused() -> None:
         x.round(max_rank=0)
     with pytest.raises(ValueError, match="finite number of at least zero"):
         x.round(tolerance=-1.0)
+    with pytest.raises(ValueError, match=r"Tucker.round\(core=...\)` must be finite"):
+        Tucker(core * torch.nan, (factor, factor)).round()

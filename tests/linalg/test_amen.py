@@ -165,6 +165,8 @@ def test_bad_input() -> None:
         solve_tt(A, b.reverse())
     with pytest.raises(ValueError, match=r"`solve_tt\(start=...\)` must have the shape"):
         solve_tt(A, b, start=b.reverse())
+    with pytest.raises(TypeError, match=r"`solve_tt\(A=...\)` must be a TTMatrix. Got Tensor"):
+        solve_tt(torch.eye(6), b)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must be square in each mode"):
         solve_tt(TTMatrix((torch.ones(1, 2, 3, 1),)), TensorTrain((torch.ones(1, 2, 1),)))
     with pytest.raises(ValueError, match=r"must be invertible. Got zero"):

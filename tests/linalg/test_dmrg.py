@@ -118,6 +118,8 @@ def test_the_scale_of_the_operator_scales_the_energy() -> None:
     assert ground_state(scaled).energy == pytest.approx(
         math.exp(3.0) * ground_state(H).energy, rel=1e-10
     )
+    large = ground_state(TTMatrix(H.cores, torch.tensor(400.0)))  # its square is out of range
+    assert large.energy == pytest.approx(math.exp(400.0) * ground_state(H).energy, rel=1e-10)
 
 
 def test_an_energy_of_zero_is_reached() -> None:
@@ -171,6 +173,10 @@ def test_bad_input() -> None:
         ground_state(TTMatrix((torch.ones(1, 2, 3, 1),)))
     with pytest.raises(ValueError, match=r"`ground_state\(max_rank=...\)` must be at least 1"):
         ground_state(H, max_rank=0)
+    with pytest.raises(ValueError, match=r"log_scale of at most 700.0.* Got 800.0"):
+        ground_state(TTMatrix(H.cores, torch.tensor(800.0)))
+    with pytest.raises(TypeError, match=r"must be a TTMatrix\. Got Tensor"):
+        ground_state(torch.eye(4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must be 1 or 2"):
         ground_state(H, n_sites=3)
     with pytest.raises(ValueError, match=r"must have the shape \(2, 2, 2, 2\)"):
