@@ -192,7 +192,7 @@ def draw(values: list[tuple[Headline, float]], path: Path) -> None:
     axis.set_xscale("log")
     axis.set_xlim(0.15, max(value for _, value in values) * 2)
     axis.axvline(1, color="k", linewidth=0.8)
-    axis.set_xlabel("their time over ours, same machine, same run; left of one: we lose")
+    axis.set_xlabel("their time over ours, same machine, same run; left of one: we lose", loc="right")
     for group in groups:
         axis.barh(0, 0, color=colours[group], label=group)
     axis.legend(fontsize=8, loc="lower right")

@@ -56,13 +56,13 @@ def reference_energies(
     frames: HasEnergies,
     how: str | Mapping[str, float] = "auto",
 ) -> ReferenceEnergies:
-    r"""Choose the reference energy of each element.
+    """Choose the reference energy of each element.
 
     They are subtracted from the total energies, in float64, so that a model learns the energy
-    of interaction. A fit solves, with :math:`c_{sz}` the number of atoms of element z in
-    structure s of :math:`n_s` atoms,
+    of interaction. A fit solves, with ``c[s, z]`` the number of atoms of element z in
+    structure s of ``n[s]`` atoms and ``E[s]`` its energy,
 
-    .. math:: \min_E \sum_s \left[(E_s - \sum_z c_{sz} E_z) / n_s\right]^2 .
+        minimise over e: sum over s of ((E[s] - sum over z of c[s, z] e[z]) / n[s])^2
 
     When the compositions do not determine it, the solution of smallest norm is taken: sums over
     such compositions are right, and single values have no meaning.
