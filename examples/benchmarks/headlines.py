@@ -152,7 +152,7 @@ HEADLINES = (
              "direction", lambda c: _learned(c, "conjugate gradients")),
     Headline("equations", "learned directions in a pool, with set-up", "our multigrid",
              "direction", lambda c: _learned(c, "multigrid")),
-    Headline("equations", "learned step of a cavity flow, at its error", "our `Flow.step`",
+    Headline("equations", "learned step of a cavity flow, at its error", "our Flow.step",
              "lordnet", _lord_step),
 )  # fmt: skip
 
@@ -192,7 +192,8 @@ def draw(values: list[tuple[Headline, float]], path: Path) -> None:
     axis.set_xscale("log")
     axis.set_xlim(0.15, max(value for _, value in values) * 2)
     axis.axvline(1, color="k", linewidth=0.8)
-    axis.set_xlabel("their time over ours, same machine, same run; left of one: we lose", loc="right")
+    told = "their time over ours, same machine, same run; left of one: we lose"
+    axis.set_xlabel(told, loc="right")
     for group in groups:
         axis.barh(0, 0, color=colours[group], label=group)
     axis.legend(fontsize=8, loc="lower right")
