@@ -1,4 +1,11 @@
-"""Tensor formats: values that store a tensor by its factors, and how to compute them."""
+"""Tensor formats: values that store a tensor by its factors, and how to compute them.
+
+Read `format.py` first, what every format offers. Then one file for each format (`cp.py`,
+`tucker.py`, `tensor_train.py` with `train_matrix.py` and `mps.py`, `chebyshev_tucker.py`), and one
+for each function that computes one (`cp_fit.py`, `tucker_fit.py`, `train_svd.py`,
+`train_rounding.py`, `cross.py`, `chebyshev_fit.py`). Most other files are parts of these, and share
+the first word of their names.
+"""
 
 from tensornet.formats.chebyshev_canonical import from_separable as from_separable
 from tensornet.formats.chebyshev_canonical import gaussian_sum as gaussian_sum

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tensornet import _check
 from tensornet.kernels import chebyshev_rows
+from tensornet.kernels.chebyshev.spec import chebyshev_derivative
 
 
 def points(
@@ -164,34 +165,8 @@ def derivative(coefficients: Tensor) -> Tensor:  # (m, ...) -> (max(m - 1, 1), .
         tensor([0., 4.])
     """
     m = len(coefficients)
-    if m == 1:
-        return torch.zeros_like(coefficients)
-    # c'_k = 2 sum of p c_p over p = k + 1, k + 3, ...; half of that for k = 0
-    p = _column(torch.arange(m, device=coefficients.device), coefficients)
-    summed = _sums_of_every_second(2 * p * coefficients)
-    return torch.cat([0.5 * summed[1:2], summed[2:]])
-
-
-def antiderivative(coefficients: Tensor) -> Tensor:  # (m, ...) -> (m + 1, ...)
-    """Integrate series from -1 to x.
-
-    Args:
-        coefficients: Coefficients along the first axis.
-
-    Derivatives:
-        Any order.
-
-    Examples:
-        >>> antiderivative(torch.tensor([1.0]))  # x + 1
-        tensor([1., 1.])
-    """
-    m = len(coefficients)
-    zero = torch.zeros_like(coefficients[:1])
-    c = torch.cat([2 * coefficients[:1], coefficients[1:], zero, zero])
-    k = _column(torch.arange(1, m + 1, device=c.device), c)
-    upper = (c[: m - 1 + 1] - c[2 : m + 2]) / (2 * k)
-    signs = _column(1 - 2 * (torch.arange(1, m + 1, device=c.device) % 2), c)
-    return torch.cat([-(signs * upper).sum(0, keepdim=True), upper])
+    found = chebyshev_derivative(coefficients.reshape(m, -1))[: max(m - 1, 1)]
+    return found.reshape(-1, *coefficients.shape[1:])
 
 
 def integral(coefficients: Tensor) -> Tensor:  # (m, ...) -> (...)
@@ -207,7 +182,8 @@ def integral(coefficients: Tensor) -> Tensor:  # (m, ...) -> (...)
         >>> integral(torch.tensor([1.0, 5.0, 3.0]))
         tensor(0.)
     """
-    k = _column(torch.arange(0, len(coefficients), 2, device=coefficients.device), coefficients)
+    k = torch.arange(0, len(coefficients), 2, device=coefficients.device)
+    k = k.to(coefficients.dtype).reshape(-1, *[1] * (coefficients.ndim - 1))
     return (2 / (1 - k * k) * coefficients[::2]).sum(0)
 
 
@@ -279,43 +255,3 @@ def restrict(
     """
     x = points(len(coefficients), low, high, dtype=coefficients.dtype, device=coefficients.device)
     return to_coefficients(evaluate(x, coefficients))
-
-
-def gaussians(
-    m: int,
-    exponents: Tensor,  # (r,)
-    centers: Tensor,  # (r,)
-    low: float = -1.0,
-    high: float = 1.0,
-) -> Tensor:  # (m, r)
-    """Give the Chebyshev coefficients of exp(-exponent (x - center)²) on [low, high].
-
-    Args:
-        m: Number of coefficients. About 3.3 (high - low) times the square root of twice the
-            exponent brings the error to 1e-9.
-        exponents: Exponents, per unit of length squared.
-        centers: Centres, also outside of the interval.
-        low: Lower end.
-        high: Upper end.
-
-    Derivatives:
-        Any order in exponents and centres.
-
-    Examples:
-        >>> gaussians(3, torch.tensor([0.0]), torch.tensor([0.3])).flatten()
-        tensor([1., 0., 0.])
-    """
-    x = points(m, low, high, dtype=exponents.dtype, device=exponents.device)
-    return to_coefficients(torch.exp(-exponents * (x[:, None] - centers).square()))
-
-
-def _sums_of_every_second(x: Tensor) -> Tensor:
-    """Sum x_p + x_{p+2} + ... for each p."""
-    m = len(x)
-    even = pad(x, m + m % 2)
-    pairs = even.reshape(-1, 2, *x.shape[1:])
-    return pairs.flip(0).cumsum(0).flip(0).reshape(even.shape)[:m]
-
-
-def _column(x: Tensor, like: Tensor) -> Tensor:
-    return x.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

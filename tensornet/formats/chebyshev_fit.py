@@ -14,9 +14,9 @@ from tensornet.formats import chebyshev
 from tensornet.formats.chebyshev_box import Box, checked_box
 from tensornet.formats.chebyshev_cross import FibreCross
 from tensornet.formats.chebyshev_jet import jet
-from tensornet.formats.chebyshev_samples import BudgetError, Function, Samples
+from tensornet.formats.chebyshev_samples import Function, Samples
 from tensornet.formats.chebyshev_tucker import ChebyshevTucker
-from tensornet.formats.decomposition import Decomposition
+from tensornet.formats.decomposition import BudgetError, Decomposition
 from tensornet.formats.tucker import Tucker
 
 _POOL = 256  # points at which the residual is followed

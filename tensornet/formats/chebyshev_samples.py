@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from tensornet.formats.chebyshev_box import Box
+from tensornet.formats.decomposition import BudgetError
 
 Function = Callable[[Tensor], Tensor]
-
-
-class BudgetError(Exception):
-    """More evaluations would be needed than are allowed."""
 
 
 class Samples:

@@ -183,10 +183,13 @@ class ChebyshevTucker(Format):
         return type(self)(tensor.core, tensor.factors, self.box)
 
     def padded(self, shape: Sequence[int]) -> Self:
-        """Append zero coefficients, so that functions of different degrees can be added.
+        """Append zero coefficients, as is done where functions of different degrees are added.
 
         Args:
             shape: Number of coefficients in each variable, none below that of now.
+
+        Returns:
+            The same function.
 
         Raises:
             ValueError: If there are fewer, or not one per variable.
@@ -210,8 +213,11 @@ class ChebyshevTucker(Format):
             tolerance: Largest error, relative to the norm of the function, both in this L2.
             max_rank: Largest rank to keep in any mode.
 
+        Returns:
+            A function with as many coefficients.
+
         Raises:
-            ValueError: If `tolerance` is negative or `max_rank` below one.
+            ValueError: If `tolerance` is negative, `max_rank` below one, or a part is not finite.
 
         Derivatives:
             First order, where the singular values on both sides of the cut differ.
@@ -227,6 +233,9 @@ class ChebyshevTucker(Format):
         Args:
             points: Points in the box.
 
+        Returns:
+            The values.
+
         Raises:
             ValueError: If points lie outside of the box, or have another shape.
             TypeError: If their dtype is not that of the function.
@@ -239,13 +248,15 @@ class ChebyshevTucker(Format):
         Args:
             points: Points in the box.
 
+        Returns:
+            One row of derivatives per point.
+
         Raises:
             ValueError: If points lie outside of the box, or have another shape.
             TypeError: If their dtype is not that of the function.
         """
         found = jet(self.core, self.coefficients, self._scale(points, "gradient"), 1)
-        slopes = [2 / (high - low) for low, high in self.box]
-        return torch.stack([slope * found[(k,)] for k, slope in enumerate(slopes)], 1)
+        return torch.stack([slope * found[(k,)] for k, slope in enumerate(self._slopes)], 1)
 
     def hessian(self, points: Tensor) -> Tensor:  # (n, d) -> (n, d, d)
         """Evaluate the second derivatives.
@@ -253,15 +264,19 @@ class ChebyshevTucker(Format):
         Args:
             points: Points in the box.
 
+        Returns:
+            A symmetric matrix per point.
+
         Raises:
             ValueError: If points lie outside of the box, or have another shape.
             TypeError: If their dtype is not that of the function.
         """
         found = jet(self.core, self.coefficients, self._scale(points, "hessian"), 2)
-        slopes = [2 / (high - low) for low, high in self.box]
         rows = [
-            torch.stack([a * b * found[min(k, l), max(k, l)] for l, b in enumerate(slopes)], 1)
-            for k, a in enumerate(slopes)
+            torch.stack(
+                [a * b * found[min(k, l), max(k, l)] for l, b in enumerate(self._slopes)], 1
+            )
+            for k, a in enumerate(self._slopes)
         ]
         return torch.stack(rows, 1)
 
@@ -278,10 +293,9 @@ class ChebyshevTucker(Format):
         Raises:
             ValueError: If there is no such variable, or one is named twice.
         """
-        wanted = (
-            range(self.order) if modes is None else [modes] if isinstance(modes, int) else modes
-        )
-        over = [self._mode(k, "integral") for k in wanted]
+        modes = range(self.order) if modes is None else modes
+        wanted = [modes] if isinstance(modes, int) else modes
+        over = [self._mode("integral(modes=...)", k) for k in wanted]
         if len(set(over)) < len(over):
             raise ValueError(
                 f"`ChebyshevTucker.integral(modes=...)` must name each once. Got {modes}."
@@ -309,10 +323,9 @@ class ChebyshevTucker(Format):
         Raises:
             ValueError: If there is no such variable.
         """
-        k = self._mode(mode, "differentiate")
-        low, high = self.box[k]
+        k = self._mode("differentiate(mode=...)", mode)
         coefficients = list(self.coefficients)
-        coefficients[k] = 2 / (high - low) * chebyshev.derivative(coefficients[k])
+        coefficients[k] = self._slopes[k] * chebyshev.derivative(coefficients[k])
         return type(self)(self.core, tuple(coefficients), self.box)
 
     def restrict(self, box: Sequence[Sequence[float]] | Tensor) -> Self:
@@ -320,6 +333,9 @@ class ChebyshevTucker(Format):
 
         Args:
             box: Lower and upper end of each variable, inside of the box of now.
+
+        Returns:
+            A function with as many coefficients.
 
         Raises:
             ValueError: If the box reaches out of that of now.
@@ -365,11 +381,15 @@ class ChebyshevTucker(Format):
             factors.append(chebyshev.evaluate(t[:, 0], c))
         return Tucker(self.core, tuple(factors))
 
-    def _mode(self, mode: int, method: str) -> int:
+    @property
+    def _slopes(self) -> list[float]:
+        """Derivatives of the variables scaled to [-1, 1] by those of the box."""
+        return [2 / (high - low) for low, high in self.box]
+
+    def _mode(self, argument: str, mode: int) -> int:
         if not -self.order <= mode < self.order:
             raise ValueError(
-                f"`ChebyshevTucker.{method}(mode=...)` must be a variable of {self.order}. Got "
-                f"{mode}."
+                f"`ChebyshevTucker.{argument}` must be a variable of {self.order}. Got {mode}."
             )
         return mode % self.order
 

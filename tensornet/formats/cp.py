@@ -100,6 +100,9 @@ class CP(Format):
         Args:
             value: With torch or numpy arrays.
 
+        Returns:
+            The same tensor; arrays of NumPy become tensors that share their memory.
+
         Examples:
             >>> CP.from_tensorly((None, [torch.ones(2, 1), torch.ones(3, 1)])).shape
             (2, 3)
@@ -111,7 +114,7 @@ class CP(Format):
         )
 
     def to_tensorly(self) -> Any:
-        """Give a `tensorly.cp_tensor.CPTensor` of torch tensors."""
+        """Return a `tensorly.cp_tensor.CPTensor` of torch tensors."""
         from tensorly import backend_context
         from tensorly.cp_tensor import CPTensor
 
@@ -204,8 +207,10 @@ class CP(Format):
             A value of the same kind.
 
         Raises:
-            NotImplementedError: If a factor requires grad and joining terms is not enough.
-            ValueError: If `tolerance` is negative or `max_rank` is below one.
+            NotImplementedError: If joining terms is not enough, and a factor requires grad or is
+                complex.
+            ValueError: If `tolerance` is negative, `max_rank` below one, a part not finite, or the
+                value too large to be fitted.
         """
         from tensornet.formats.cp_round import rounded
 

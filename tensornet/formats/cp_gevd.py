@@ -12,9 +12,10 @@ from tensornet.formats.cp_terms import balance, distance, gram_product, khatri_r
 
 # Error of an attempt that needs no other one.
 _GOOD = 0.05
+_ATTEMPTS = 4
 
 
-def gevd(x: Tensor, rank: int, seed: int, attempts: int = 4) -> list[Tensor] | None:
+def gevd(x: Tensor, rank: int, seed: int) -> list[Tensor] | None:
     """Compute the terms algebraically, where two modes have exactly `rank` indices.
 
     With x = sum of a b c, two mixtures of slices are M = A D B^T and N = A E B^T with diagonal
@@ -26,7 +27,6 @@ def gevd(x: Tensor, rank: int, seed: int, attempts: int = 4) -> list[Tensor] | N
         x: Tensor of norm one.
         rank: Number of terms.
         seed: Of the mixtures.
-        attempts: How many.
 
     Returns:
         Factors (d_k, r) with equal norms in each term, or nothing where no two modes allow it.
@@ -47,7 +47,7 @@ def gevd(x: Tensor, rank: int, seed: int, attempts: int = 4) -> list[Tensor] | N
         return _ordered(x, [U * s, Vh.mT, *ones], [p, q, *rest])
     generator = torch.Generator().manual_seed(seed)
     best, least = None, math.inf
-    for attempt in range(attempts):
+    for attempt in range(_ATTEMPTS):
         mix = torch.zeros(2, len(slices), dtype=x.dtype)
         if attempt == 0:
             mix[0, 0] = mix[1, 1] = 1

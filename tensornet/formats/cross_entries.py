@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tensornet.formats.decomposition import BudgetError
+
 Integers = NDArray[np.int64]
 Numbers = NDArray[Any]  # float64 or complex128
-
-
-class BudgetError(Exception):
-    """The next call would ask for more entries than are allowed."""
 
 
 class Entries:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tensornet.formats.cross_entries import BudgetError, Entries, Integers, Numbers
+from tensornet.formats.cross_entries import Entries, Integers, Numbers
 from tensornet.formats.cross_pivots import Bond, ChainBond, LeafBond
 from tensornet.formats.cross_search import Reals, Sampler, ascend, evaluate, near_diagonal, spread
 from tensornet.formats.cross_tree import Tree
+from tensornet.formats.decomposition import BudgetError
 
 # Points of the final test, which are never used for pivots.
 HELD = 200

@@ -6,6 +6,10 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
+class BudgetError(Exception):
+    """The next call of a black box would ask for more than is allowed; it was not made."""
+
+
 @dataclass(frozen=True)
 class Decomposition(Generic[Value]):
     """A format and how well it represents what it was computed from.

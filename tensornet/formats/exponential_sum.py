@@ -41,11 +41,14 @@ class ExponentialSum:
 
         Args:
             r: Distances.
+
+        Returns:
+            The sum at each distance.
         """
         return torch.exp(-self.exponents * r[..., None].square()) @ self.weights
 
     def split(self, exponent: float) -> tuple[ExponentialSum, ExponentialSum]:
-        """Part into the smooth and the sharp terms, the long and the short range.
+        """Divide into the smooth and the sharp terms, the long and the short range.
 
         Args:
             exponent: Largest exponent of a smooth term.
@@ -69,6 +72,9 @@ class ExponentialSum:
         Args:
             charges: What the kernel is multiplied by at each centre.
             centers: The centres.
+
+        Returns:
+            Weights, exponents and centres of the Gaussians, those of one centre beside each other.
         """
         k = len(self.weights)
         weights = (charges[:, None] * self.weights).flatten()

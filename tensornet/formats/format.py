@@ -35,10 +35,10 @@ class Format(ABC):
 
     @abstractmethod
     def parts(self) -> dict[str, Tensor]:
-        """Give the stored tensors by name, in a fixed order."""
+        """Return the stored tensors by name, in a fixed order."""
 
     def settings(self) -> dict[str, Any]:
-        """Give what is stored besides tensors, as JSON can hold it."""
+        """Return what is stored besides tensors, as JSON can hold it."""
         return {}
 
     @classmethod
@@ -49,6 +49,14 @@ class Format(ABC):
         Args:
             parts: As the method `parts` gives them.
             settings: As the method `settings` gives them.
+
+        Returns:
+            A value of this kind.
+
+        Raises:
+            KeyError: If a part is missing.
+            TypeError: If the parts do not make such a value.
+            ValueError: The same.
         """
 
     @property
@@ -62,19 +70,26 @@ class Format(ABC):
         """Ranks, as many as the format has."""
 
     @abstractmethod
-    def to_dense(self) -> Tensor:
-        """Compute every entry."""
+    def to_dense(self) -> Tensor:  # (d_1, ..., d_n)
+        """Return every entry, as a dense tensor."""
 
     @abstractmethod
-    def norm(self) -> Tensor:
-        """Frobenius norm, without computing the entries."""
+    def norm(self) -> Tensor:  # ()
+        """Return the Frobenius norm, without computing the entries."""
 
     @abstractmethod
-    def inner(self, other: Self) -> Tensor:
+    def inner(self, other: Self) -> Tensor:  # ()
         """Sum of the products of entries, the first conjugated.
 
         Args:
             other: A value of the same kind and shape.
+
+        Returns:
+            A tensor without axes, complex for complex values.
+
+        Raises:
+            TypeError: If `other` is of another kind or dtype.
+            ValueError: If it has another shape.
         """
 
     @abstractmethod
@@ -83,6 +98,12 @@ class Format(ABC):
 
         With a whole number for every mode, a tensor without axes; with index tensors of one
         shape for every mode, those entries; else a value of the same kind.
+
+        Raises:
+            IndexError: If there are too many indices, or one is out of range.
+            TypeError: If an index is of another kind, or tensors and others are mixed.
+            ValueError: If a slice leaves nothing or turns the order, or index tensors differ in
+                shape.
         """
 
     @abstractmethod
@@ -141,12 +162,18 @@ class Format(ABC):
         Args:
             args: As for a tensor.
             kwargs: As for a tensor.
+
+        Returns:
+            A value of the same kind.
+
+        Raises:
+            TypeError: If the dtype is not floating or complex.
         """
         parts = {name: part.to(*args, **kwargs) for name, part in self.parts().items()}
         return self.from_parts(parts, self.settings())
 
     def detach(self) -> Self:
-        """Give the same value without its autograd history."""
+        """Return the same value without its autograd history."""
         return self.from_parts({k: x.detach() for k, x in self.parts().items()}, self.settings())
 
     def __sub__(self, other: Self) -> Self:

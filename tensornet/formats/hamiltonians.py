@@ -18,7 +18,7 @@ def neighbour_chain(
     local: Tensor | None = None,  # (d, d)
     periodic: bool = False,
 ) -> TTMatrix:
-    """Sum products of operators on neighbours, and operators on single sites.
+    """Make the sum of products of operators on neighbours, and of operators on single sites.
 
     The sum over k and over pairs (A, B) of A on site k times B on site k + 1, plus the sum over k
     of `local` on site k. Ranks are two more than the number of pairs; periodic, twice as many
@@ -30,6 +30,9 @@ def neighbour_chain(
         local: Operator on every site, or none.
         periodic: Whether the last site is also left of the first.
 
+    Returns:
+        The operator, with cores (w, d, d, w').
+
     Raises:
         ValueError: If there are too few sites, no pairs, or the operators are not square of one
             size.
@@ -39,7 +42,7 @@ def neighbour_chain(
         To the operators, of any order.
 
     References:
-        Schollwoeck, Annals of Physics 326, 96 (2011), section 6.1.
+        Schollwöck, Annals of Physics 326, 96 (2011), section 6.1.
 
     Examples:
         >>> z = torch.diag(torch.tensor([1.0, -1.0]))
@@ -92,6 +95,9 @@ def spin_operators(
         spin: A half or whole number.
         dtype: By default torch's.
 
+    Returns:
+        The three matrices; i Sy instead of Sy, so that all are real.
+
     Raises:
         ValueError: If the spin is no positive multiple of one half.
 
@@ -136,6 +142,9 @@ def spin_chain(
         spin: Spin of each site.
         periodic: Whether the chain is closed.
         dtype: By default torch's.
+
+    Returns:
+        The operator. Energies are in the unit of the couplings.
 
     Raises:
         ValueError: If there are too few sites, or `spin` is no multiple of one half.

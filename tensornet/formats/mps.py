@@ -42,7 +42,7 @@ class MPS(TensorTrain):
         As those of `TensorTrain`; Schmidt values to the first order, also where they coincide.
 
     References:
-        Schollwoeck, Annals of Physics 326, 96 (2011), section 4.
+        Schollwöck, Annals of Physics 326, 96 (2011), section 4.
 
     Examples:
         >>> up = torch.tensor([1.0, 0.0])
@@ -76,7 +76,7 @@ class MPS(TensorTrain):
         return new
 
     def settings(self) -> dict[str, Any]:
-        """Give the centre."""
+        """Return the centre."""
         return {"center": self.center}
 
     @classmethod
@@ -105,6 +105,9 @@ class MPS(TensorTrain):
 
         Args:
             vectors: One per site, not zero.
+
+        Returns:
+            A state of ranks one whose norm is the product of the norms, its centre at site 0.
 
         Raises:
             ValueError: If there is none, or one is zero or no vector.
@@ -153,7 +156,7 @@ class MPS(TensorTrain):
         return torch.linalg.vector_norm(m), e
 
     def conj(self) -> Self:
-        """Conjugate every entry."""
+        """Return the state with every entry conjugated, its centre where it was."""
         new = super().conj()
         return self._gauged(new.cores, new.log_scale, self.center)
 
@@ -164,7 +167,7 @@ class MPS(TensorTrain):
         return self._gauged(new.cores, new.log_scale, center)
 
     def normalized(self) -> Self:
-        """Give the state divided by its norm.
+        """Return the state divided by its norm.
 
         Raises:
             ValueError: If the state is zero.
@@ -180,12 +183,18 @@ class MPS(TensorTrain):
     def round(
         self, *, tolerance: float = 0.0, max_rank: int | None = None, method: str = "auto"
     ) -> Self:
-        """Lower the ranks, every cut with the centre beside it; the centre ends at the last site.
+        """Lower the ranks, with the centre beside every cut.
 
         Args:
             tolerance: Largest error, relative to the norm.
             max_rank: Largest rank to keep.
             method: As in `formats.round_train`.
+
+        Returns:
+            The state with its centre at the last site.
+
+        Raises:
+            ValueError: As `formats.round_train`.
         """
         rounded = super().round(tolerance=tolerance, max_rank=max_rank, method=method)
         return rounded.canonical(self.order - 1)
@@ -282,7 +291,7 @@ class MPS(TensorTrain):
         return scaled._split(bond, found.left, found.right, eye, found.weight, tolerance)
 
     def schmidt_values(self) -> tuple[Tensor, ...]:  # (r_k,) each
-        """Singular values of every cut into a left and a right part, for the state of norm one."""
+        """Return the singular values of every cut in two, for the state of norm one."""
         state, found = self.canonical(0), []
         m = state.cores[0]
         for core in state.cores[1:]:
@@ -293,7 +302,7 @@ class MPS(TensorTrain):
         return tuple(found)
 
     def entropies(self) -> Tensor:  # (order - 1,)
-        """Entanglement entropy of every cut, with natural logarithms: minus the sum of p ln p."""
+        """Return the entanglement entropy of every cut, minus the sum of p ln p."""
         found = []
         for s in self.schmidt_values():
             p = s.square()
@@ -306,6 +315,9 @@ class MPS(TensorTrain):
         Args:
             n: How many.
             seed: Seed of the draws.
+
+        Returns:
+            The index of each site, one row per draw.
 
         Raises:
             ValueError: If the state is zero.

@@ -14,7 +14,15 @@ def operator(
     cores: Sequence[Tensor],  # (r, d, r') each
     ops: Sequence[Tensor],  # (w, d, d, w') each
 ) -> tuple[Tensor, Tensor]:  # (), ()
-    """Sandwich an operator in train format."""
+    """Sandwich an operator in train format.
+
+    Args:
+        cores: Of the state, on both sides.
+        ops: Cores of the operator.
+
+    Returns:
+        A number and the exponent of a power of two that it is to be multiplied by.
+    """
     m = cores[0].new_ones(1, 1, 1)  # (bra, operator, ket)
     e = torch.zeros((), dtype=torch.int64, device=m.device)
     for core, op in zip(cores, ops, strict=True):
@@ -30,7 +38,15 @@ def sites(
     cores: Sequence[Tensor],  # (r, d, r') each
     operators: Mapping[int, Tensor],  # (d, d) each
 ) -> tuple[Tensor, Tensor]:  # (), ()
-    """Sandwich a product of operators on single sites; cores outside are orthonormal."""
+    """Sandwich a product of operators on single sites.
+
+    Args:
+        cores: Of the sites from the first operator to the last; those outside are orthonormal.
+        operators: The operator of each site that has one, counted from the first core.
+
+    Returns:
+        As `operator`.
+    """
     m = torch.eye(cores[0].shape[0], dtype=cores[0].dtype, device=cores[0].device)
     e = torch.zeros((), dtype=torch.int64, device=m.device)
     for k, core in enumerate(cores):

@@ -122,7 +122,11 @@ def quantize_matrix(
         base: Size of the new modes.
         tolerance: Largest error relative to the Frobenius norm. By default round-off.
 
+    Returns:
+        A matrix of ``k_1 + ... + k_n`` cores (r, base, base, r'), the slowest digits first.
+
     Raises:
+        TypeError: If `A` is no TT-matrix.
         ValueError: If sizes are no powers of `base`, or rows and columns differ in them.
 
     Examples:

@@ -33,7 +33,7 @@ class TensorTrain(Format):
         TypeError: If the cores differ in dtype, or `log_scale` is not of their real dtype.
 
     Derivatives:
-        Of every operation, to the cores and to `log_scale`, of any order; of `round` first order.
+        Of every operation, in the cores and in `log_scale`, of any order; of `round` first order.
 
     References:
         Oseledets, SIAM J. Sci. Comput. 33, 2295 (2011).
@@ -103,6 +103,9 @@ class TensorTrain(Format):
         Args:
             indices: One row of indices per entry; negative ones count from the end.
 
+        Returns:
+            The entries.
+
         Raises:
             ValueError: If the last axis is not the order of the train.
             IndexError: If an index is out of range.
@@ -146,6 +149,9 @@ class TensorTrain(Format):
 
         Args:
             other: A train of the same shape, or a dense tensor of it.
+
+        Returns:
+            A tensor without axes.
         """
         if isinstance(other, Tensor):
             return self._inner_dense(other)
@@ -181,12 +187,12 @@ class TensorTrain(Format):
         return train_sweeps.scale_back(m.reshape(()), e, self.log_scale)
 
     def norm(self) -> Tensor:  # ()
-        """Frobenius norm, by orthogonalization: accurate also for differences near zero."""
+        """Return the Frobenius norm, by orthogonalization: accurate for small differences too."""
         m, e = self._norm()
         return train_sweeps.scale_back(m, e, self.log_scale)
 
     def log_norm(self) -> Tensor:  # ()
-        """Logarithm of the norm, in range where the norm itself is not."""
+        """Return the logarithm of the norm, in range where the norm itself is not."""
         m, e = self._norm()
         return train_sweeps.log_of(e, self.log_scale) + m.log()
 
@@ -225,12 +231,12 @@ class TensorTrain(Format):
         return type(self)(cores, log_scale=scale)
 
     def conj(self) -> Self:
-        """Conjugate every entry."""
+        """Return the train with every entry conjugated."""
         cores = tuple(core.conj().resolve_conj() for core in self.cores)
         return type(self)(cores, log_scale=self.log_scale)
 
     def reverse(self) -> Self:
-        """Turn the order of the modes round."""
+        """Return the train with the modes in the opposite order."""
         cores = [core.permute(2, 1, 0).contiguous() for core in reversed(self.cores)]
         return type(self)(tuple(cores), log_scale=self.log_scale)
 
@@ -238,7 +244,11 @@ class TensorTrain(Format):
         """Give the same tensor with orthonormal cores on both sides of one.
 
         Args:
-            center: The mode whose core then has the norm of the tensor, up to `log_scale`.
+            center: The mode whose core then has the norm of the tensor, up to `log_scale`;
+                negative ones count from the end.
+
+        Returns:
+            A train of the same or lower ranks.
 
         Raises:
             IndexError: If there is no such mode.
@@ -262,6 +272,15 @@ class TensorTrain(Format):
             tolerance: Largest error, relative to the norm.
             max_rank: Largest rank to keep.
             method: ``"svd"``, ``"gram"``, ``"randomized"`` or ``"auto"``, as in `round_train`.
+
+        Returns:
+            A train of the same shape.
+
+        Raises:
+            ValueError: If a core is not finite, or an argument is out of range.
+
+        Derivatives:
+            First order, see `round_train`.
         """
         from tensornet.formats.train_rounding import round_train
 
@@ -321,11 +340,14 @@ class TensorTrain(Format):
 
         Args:
             x: A ``TTTensor``, or its factors.
+
+        Returns:
+            The same tensor; arrays of NumPy become tensors that share their memory.
         """
         return cls(tuple(torch.as_tensor(core) for core in x))
 
     def to_tensorly(self) -> Any:
-        """Give a ``TTTensor`` of torch tensors, the scale spread over the cores."""
+        """Return a ``TTTensor`` of torch tensors, the scale spread over the cores."""
         import tensorly
         from tensorly.tt_tensor import TTTensor
 

@@ -101,7 +101,7 @@ class TTMatrix(Format):
         return (1, *(core.shape[3] for core in self.cores))
 
     def to_train(self) -> TensorTrain:
-        """Give the train whose modes are the pairs (o, i), flattened."""
+        """Return the train whose modes are the pairs (o, i), flattened."""
         cores = [core.flatten(1, 2) for core in self.cores]
         return TensorTrain(tuple(cores), self.log_scale)
 
@@ -119,7 +119,7 @@ class TTMatrix(Format):
         return dense.permute(*range(0, 2 * n, 2), *range(1, 2 * n, 2)).reshape(self.shape)
 
     def to_matrix(self) -> Tensor:  # (o_1 ... o_n, i_1 ... i_n)
-        """Compute every entry, as a matrix."""
+        """Return every entry, as a matrix."""
         n, rows = len(self.cores), 1
         for d in self._sizes[:n]:
             rows *= d
@@ -159,11 +159,11 @@ class TTMatrix(Format):
         return self.to_train().norm()
 
     def log_norm(self) -> Tensor:  # ()
-        """Logarithm of the Frobenius norm."""
+        """Return the logarithm of the Frobenius norm."""
         return self.to_train().log_norm()
 
     def trace(self) -> Tensor:  # ()
-        """Sum of the diagonal.
+        """Return the sum of the diagonal.
 
         Raises:
             ValueError: If the matrix is not square in every mode.
@@ -187,7 +187,7 @@ class TTMatrix(Format):
         return type(self)(tuple(cores), self.log_scale, gone)
 
     def adjoint(self) -> Self:
-        """Give the conjugate transpose."""
+        """Return the conjugate transpose."""
         turned = self.mT
         cores = [core.conj().resolve_conj() for core in turned.cores]
         return type(self)(tuple(cores), turned.log_scale, turned.squeezed)
@@ -212,6 +212,9 @@ class TTMatrix(Format):
             tolerance: Largest error, relative to the norm.
             max_rank: Largest rank to keep.
             method: As in `round_train`.
+
+        Returns:
+            A matrix of the same shape.
         """
         train = self.to_train().round(tolerance=tolerance, max_rank=max_rank, method=method)
         return self._like(train)
@@ -277,11 +280,14 @@ class TTMatrix(Format):
         return TensorTrain(tuple(cores), self.log_scale + x.log_scale)
 
     def state(self, cores: tuple[Tensor, ...], center: int) -> MPS:
-        """Make a state that this operator acts on; the solvers of `linalg` give theirs so.
+        """Make a state that this operator acts on: `linalg.ground_state` returns its result so.
 
         Args:
             cores: Cores (r, i, r') that are orthonormal towards `center`.
             center: Site of the orthogonality centre.
+
+        Returns:
+            The state.
         """
         from tensornet.formats.mps import MPS
 
@@ -329,6 +335,9 @@ class TTMatrix(Format):
             sizes: Size of each mode.
             dtype: By default torch's.
             device: By default torch's.
+
+        Returns:
+            A square matrix.
         """
         eyes = [torch.eye(d, dtype=dtype, device=device) for d in sizes]
         return cls(tuple(eye[None, :, :, None] for eye in eyes))
@@ -341,6 +350,9 @@ class TTMatrix(Format):
 
         Args:
             matrices: One square matrix (d, d) per mode.
+
+        Returns:
+            A square matrix.
 
         Raises:
             ValueError: If one is not square.
@@ -360,11 +372,14 @@ class TTMatrix(Format):
 
         Args:
             x: A TensorLy ``TTMatrix``, or its factors.
+
+        Returns:
+            The same matrix; arrays of NumPy become tensors that share their memory.
         """
         return cls(tuple(torch.as_tensor(core) for core in x))
 
     def to_tensorly(self) -> Any:
-        """Give a TensorLy ``TTMatrix`` of torch tensors, the scale spread over the cores."""
+        """Return a TensorLy ``TTMatrix`` of torch tensors, the scale spread over the cores."""
         import tensorly
         from tensorly.tt_matrix import TTMatrix as Theirs
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats.decomposition import Decomposition
 from tensornet.formats.format import HALF
+from tensornet.formats.rank_limits import rank_limits
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.train_cut import Budget, cut
 from tensornet.formats.train_sweeps import log_of, real_dtype, split_scale
@@ -111,31 +112,11 @@ def _caps(shape: Sequence[int], ranks: int | Sequence[int] | None) -> list[int]:
     """Largest rank of each cut, at most what the shape allows."""
     n = len(shape)
     most = [min(math.prod(shape[: k + 1]), math.prod(shape[k + 1 :])) for k in range(n - 1)]
-    if ranks is None:
-        return most
-    if isinstance(ranks, int):
-        _check.at_least("tensor_train", 1, ranks=ranks)
-        if ranks > max(most, default=1):
-            raise ValueError(
-                f"`tensor_train(ranks=...)` must be at most {max(most, default=1)}, the largest "
-                f"possible for shape {tuple(shape)}. Got {ranks}."
-            )
-        return [min(ranks, m) for m in most]
-    asked = list(ranks)
-    if len(asked) == n + 1 and (asked[0], asked[-1]) == (1, 1):
-        asked = asked[1:-1]
-    if len(asked) != n - 1:
-        raise ValueError(
-            f"`tensor_train(ranks=...)` must have one rank for each of {n - 1} cuts. Got {ranks}."
-        )
-    for k, (r, m) in enumerate(zip(asked, most, strict=True)):
-        _check.at_least("tensor_train", 1, **{f"ranks[{k}]": r})
-        if r > m:
-            raise ValueError(
-                f"`tensor_train(ranks[{k}]=...)` must be at most {m}, the largest possible for "
-                f"shape {tuple(shape)}. Got {r}."
-            )
-    return asked
+    if ranks is not None and not isinstance(ranks, int):
+        ranks = list(ranks)
+        if len(ranks) == n + 1 and (ranks[0], ranks[-1]) == (1, 1):
+            ranks = ranks[1:-1]
+    return rank_limits("tensor_train", ranks, most, shape)
 
 
 def _peel(

@@ -235,13 +235,16 @@ class Tucker(Format):
         """Take the core and the factors of a TensorLy ``TuckerTensor``, or of any such pair.
 
         Args:
-            value: The pair; arrays of NumPy become tensors that share their memory.
+            value: The pair.
+
+        Returns:
+            The same tensor; arrays of NumPy become tensors that share their memory.
         """
         core, factors = value
         return cls(torch.as_tensor(core), tuple(torch.as_tensor(f) for f in factors))
 
     def to_tensorly(self) -> Any:
-        """Give a TensorLy ``TuckerTensor`` of arrays of TensorLy's current backend.
+        """Return a TensorLy ``TuckerTensor`` of arrays of TensorLy's current backend.
 
         With the backend ``pytorch`` these are the tensors themselves, with their autograd history;
         with another they are NumPy arrays without.
@@ -260,6 +263,9 @@ def largest_ranks(shape: Sequence[int]) -> tuple[int, ...]:
 
     Args:
         shape: Size of each mode.
+
+    Returns:
+        For each mode its size, or the product of the others where that is smaller.
 
     Examples:
         >>> largest_ranks((2, 3, 10))

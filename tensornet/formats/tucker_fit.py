@@ -12,6 +12,7 @@ from tensornet import _check
 from tensornet.formats.cp import CP
 from tensornet.formats.decomposition import Decomposition
 from tensornet.formats.format import HALF
+from tensornet.formats.rank_limits import rank_limits
 from tensornet.formats.tucker import Tucker, largest_ranks
 from tensornet.formats.tucker_canonical import truncated_canonical
 from tensornet.formats.tucker_truncation import (
@@ -97,7 +98,7 @@ def tucker(
         difference = value.detach().to(torch.float32).to_dense() - x.detach().float()
         error = float(difference.norm()) / float(x.detach().float().norm() or 1.0)
         return _told(value, error, tolerance, sweeps)
-    limits = _limits(x.shape, ranks)
+    limits = rank_limits("tucker", ranks, largest_ranks(x.shape), x.shape)
     if norm == 0:
         sizes = [1 if ranks is None else r for r in limits]
         pairs = zip(x.shape, sizes, strict=True)
@@ -140,33 +141,6 @@ def _scale(norm: float, dtype: torch.dtype) -> float:
     return 1.0 if info.tiny**0.25 < norm < info.max**0.25 else norm
 
 
-def _limits(shape: Sequence[int], ranks: int | Sequence[int] | None) -> list[int]:
-    largest = largest_ranks(shape)
-    if ranks is None:
-        return list(largest)
-    if isinstance(ranks, int):
-        _check.at_least("tucker", 1, ranks=ranks)
-        if ranks > max(largest):
-            raise ValueError(
-                f"`tucker(ranks=...)` must be at most {max(largest)} for a tensor of shape "
-                f"{tuple(shape)}. Got {ranks}."
-            )
-        return [min(ranks, r) for r in largest]
-    if len(ranks) != len(shape):
-        raise ValueError(
-            f"`tucker(ranks=...)` must be one number, or one for each of {len(shape)} modes. Got "
-            f"{tuple(ranks)}."
-        )
-    for k, (r, top) in enumerate(zip(ranks, largest, strict=True)):
-        _check.at_least("tucker", 1, **{f"ranks[{k}]": r})
-        if r > top:
-            raise ValueError(
-                f"`tucker(ranks[{k}]=...)` must be at most {top} for a tensor of shape "
-                f"{tuple(shape)}. Got {r}."
-            )
-    return list(ranks)
-
-
 def _allowed(
     ranks: int | Sequence[int] | None, tolerance: float | None, dtype: torch.dtype
 ) -> float:
@@ -203,7 +177,7 @@ def _canonical(
     if dtype in HALF:
         factors = tuple(f.float() for f in factors)
         weights = None if weights is None else weights.float()
-    limits = _limits(x.shape, ranks)
+    limits = rank_limits("tucker", ranks, largest_ranks(x.shape), x.shape)
     allowed = _allowed(ranks, tolerance, factors[0].dtype)
     if ranks is not None:
         limits = [min(r, x.rank) for r in limits]

@@ -1,4 +1,11 @@
-"""Linear algebra that the formats stand on: truncation, contraction plans, solvers."""
+"""Linear algebra that the formats stand on: truncation, contraction plans, solvers.
+
+Read `truncation.py` first, the cut of a matrix that every format is computed by. `contraction.py`
+plans sums of products. `conjugate_gradients.py` and `gmres.py` are the doors of the Krylov methods:
+`linear_system.py` checks their arguments, `conjugate.py` and `arnoldi.py` are their loops,
+`implicit.py` has the derivatives. `amen.py` and `dmrg.py` solve for trains, seen from one place of
+the train (`projection.py`).
+"""
 
 from tensornet.linalg.amen import solve_tt as solve_tt
 from tensornet.linalg.conjugate_gradients import cg as cg

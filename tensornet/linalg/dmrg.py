@@ -102,7 +102,7 @@ def ground_state(
             number, or shapes do not fit.
 
     References:
-        Schollwoeck, The density-matrix renormalization group in the age of matrix product
+        Schollwöck, The density-matrix renormalization group in the age of matrix product
         states, Annals of Physics 326, 96 (2011), section 6.
 
     Examples:

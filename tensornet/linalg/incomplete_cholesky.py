@@ -37,6 +37,12 @@ class IncompleteCholesky:
 
         Args:
             r: Residual.
+
+        Returns:
+            The preconditioned residual.
+
+        Raises:
+            ValueError: If it has another number of entries.
         """
         from tensornet.linalg.incomplete_sweeps import sweep
 

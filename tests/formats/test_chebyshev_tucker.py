@@ -218,5 +218,7 @@ def test_bad_input() -> None:
         f * 1j
     with pytest.raises(ValueError, match="variable of 3"):
         f.differentiate(3)
+    with pytest.raises(ValueError, match=r"integral\(modes=...\)` must be a variable of 3. Got 5"):
+        f.integral(5)
     with pytest.raises(ValueError, match="name each once"):
         f.integral([0, -3])

@@ -301,9 +301,9 @@ def test_no_derivative_where_the_cut_divides_equals() -> None:
     [
         ({"ranks": 0}, ValueError, r"ranks=...\)` must be at least 1. Got 0"),
         ({"ranks": (2, 0, 2)}, ValueError, r"ranks\[1\]=...\)` must be at least 1. Got 0"),
-        ({"ranks": (4, 4, 5)}, ValueError, r"ranks\[0\]=...\)` must be at most 3 .*Got 4"),
-        ({"ranks": 11}, ValueError, r"must be at most 5 for a tensor of shape \(3, 4, 5\)"),
-        ({"ranks": (2, 2)}, ValueError, "one number, or one for each of 3 modes"),
+        ({"ranks": (4, 4, 5)}, ValueError, r"ranks\[0\]=...\)` must be at most 3, .*Got 4"),
+        ({"ranks": 11}, ValueError, r"must be at most 5, .* for a tensor of shape \(3, 4, 5\)"),
+        ({"ranks": (2, 2)}, ValueError, "one number, or 3 of them"),
         ({"ranks": (2, 2, 1.5)}, TypeError, "must be a whole number. Got 1.5"),
         ({"tolerance": -1e-3}, ValueError, "finite number of at least zero"),
         ({"tolerance": float("nan")}, ValueError, "finite number of at least zero"),
