@@ -358,3 +358,7 @@ def _introduction(recipe: Recipe, prepared: Prepared, model: Potential) -> Itera
         f"model {model.config['name']}: {model.n_parameters} parameters, cutoff {model.cutoff:g} Å,"
         f" {recipe.training.dtype} on {prepared.device}"
     )
+    if recipe.start.model is not None or recipe.start.freeze:
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        begun = "" if recipe.start.model is None else f"begins from {recipe.start.model}, "
+        yield f"start: {begun}{trained} parameters are trained"

@@ -49,13 +49,18 @@ def test_elements_in_common_behave_as_before(folder: Path, name: str) -> None:
     assert 0 < abs(float(new(g)["energy"]) - want) < 10 * abs(want) + 1
 
 
-def test_fine_tuning(recipe: Make, folder: Path) -> None:
+def test_fine_tuning(
+    recipe: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     model = MODELS["gaunt"]
     first = recipe(model=model, training={"epochs": 2, "batch_size": 4})
     fit(first, folder / "first")
     start = {"model": "first/model.safetensors", "freeze": ["embedding", "layers.0.*"]}
     second = recipe(model=model, training={"epochs": 2, "batch_size": 4}, start=start)
-    results = fit(second, folder / "second")
+    with caplog.at_level("INFO", logger="tensornet"):
+        results = fit(second, folder / "second")
+    (told,) = (line for line in caplog.messages if line.startswith("start: "))
+    assert "first/model.safetensors, " in told
     before, after = (load(folder / n / "model.safetensors") for n in ("first", "second"))
     moved = dict(after.named_parameters())
     for key, value in before.named_parameters():
