@@ -1,4 +1,16 @@
-"""Kernels: one signature, several implementations (torch reference, Numba CPU, Numba CUDA)."""
+"""Kernels: one signature, several implementations (torch reference, Numba CPU, Numba CUDA).
+
+Read `_registry.py` first: how a kernel is defined, chosen, checked and differentiated. Each folder
+is a family. Its `spec.py` says what the kernels compute, in torch, with their derivatives and the
+sizes they are tested at; `cpu.py` and `cuda.py` are the compiled offers. Beside them stand tables
+that compiled code walks through (`plan.py`, `tables.py`) and emitters of vector code (`tiles.py`).
+`pairs`, `nodes` and `near` are no kernels: plain functions of NumPy arrays, on the CPU only, that
+autograd does not see.
+
+All families share the line of axes (`_axes.py`), what stands between torch and Numba
+(`_bridge.py`), indices (`_index.py`), and vectors: emitted (`_tile.py`, `_code.py`) or as values in
+Numba code (`_vector.py`).
+"""
 
 from tensornet.kernels._allocator import tune_allocator as tune_allocator
 from tensornet.kernels._offer import Offer as Offer

@@ -132,7 +132,8 @@ def launch(make: Callable[[Any], Any], size: int, *args: Tensor | int) -> None:
 
     Args:
         make: Gives the kernel for a type of numbers, that of the first tensor. The kernel loops
-            over its items in strides of the grid, so that any grid is right.
+            over its items in strides of the grid, so that any grid is right. It calls no function
+            of its own: Numba compiles those only beside a driver, and tests make PTX without one.
         size: Number of items, at least one.
         args: Of the kernel; tensors become flat arrays.
     """

@@ -33,12 +33,14 @@ class Code:
         self.int = next(a.type for a in self.at.values() if isinstance(a.type, ir.IntType))
 
     def plus(self, *terms: Any) -> Any:
+        """The sum of whole numbers, each a name, a number or a value."""
         total = self.int(0)
         for term in terms:
             total = self.b.add(total, self._value(term))
         return total
 
     def times(self, x: Any, factor: Any) -> Any:
+        """A value times a whole number, which is a name, a number or a value."""
         return self.b.mul(x, self._value(factor))
 
     def whole(self, name: str, *index: Any) -> Any:
@@ -59,14 +61,16 @@ class Code:
         return self.simd.every(self.at[name], self.plus(*index))
 
     def store(self, value: Any, name: str, *index: Any) -> None:
+        """Write a vector to an array."""
         self.simd.store(value, self.at[name], self.place(name, *index))
 
     def variable(self, value: Any = None) -> Any:
-        """A vector that changes, zero at first."""
+        """A vector that changes, zero at first unless a value is given; in a register."""
         zero = self.simd.constant(0.0)
         return cgutils.alloca_once_value(self.b, zero if value is None else value)
 
     def add_to(self, variable: Any, x: Any, y: Any) -> None:
+        """``variable += x y``."""
         self.b.store(self.simd.multiply_add(x, y, self.b.load(variable)), variable)
 
     def _value(self, term: Any) -> Any:
@@ -84,6 +88,9 @@ def vector_code(
         emit: Called with the code, whose `at` holds the arguments, and the constants.
         constants: The same in every call.
         kind: What the emitter is given.
+
+    Returns:
+        What Numba code calls by position.
     """
     words = [name.removesuffix("|") for name in names.split()]
     arrays = [name.endswith("|") for name in names.split()]

@@ -35,7 +35,7 @@ def refuse(name: str, argument: str, index: Any, n: int) -> NoReturn:
 @_bridge.jit
 def _inside(index, n):  # type: ignore[no-untyped-def]  # Numba infers them
     """Whether all are from 0 to n - 1."""
-    low, high = index[0], index[0]
+    low, high = 0, -1
     for e in range(len(index)):
         low, high = min(low, index[e]), max(high, index[e])
     return low >= 0 and high < n

@@ -1,11 +1,13 @@
-"""The small matrix product inside the CPU kernels, in registers.
+"""Vectors in emitted code, and the small matrix product inside the CPU kernels, in registers.
 
 Numba's loops lose their vectors easily (aliasing checks, unrolling). Here the vectors are said: a
 tile of rows times vectors stays in registers over the whole sum, and is used up from there.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -14,7 +16,7 @@ from numba.extending import intrinsic
 from tensornet.kernels import _bridge
 
 FMA = ("contract", "nsz")
-BYTES = 64  # of a vector; narrower machines take it in parts
+BYTES = _bridge.LINE  # of a vector; narrower machines take it in parts
 STORE, WEIGH, SPREAD = 0, 1, 2
 _INT32 = ir.IntType(32)
 
@@ -44,14 +46,73 @@ class Vectors:
 
     def every(self, data: Any, index: Any) -> Any:
         """A vector that holds one number of memory everywhere."""
-        value = self.b.load(self.b.gep(data, [index], source_etype=self.scalar))
+        return self.filled(self.b.load(self.b.gep(data, [index], source_etype=self.scalar)))
+
+    def filled(self, value: Any) -> Any:
+        """A vector that holds one number everywhere."""
         empty = ir.Constant(self.type, ir.Undefined)
-        one = self.b.insert_element(empty, value, ir.Constant(_INT32, 0))
-        zeros = ir.Constant(ir.VectorType(_INT32, self.lanes), None)
-        return self.b.shuffle_vector(one, empty, zeros)
+        one = self.b.insert_element(empty, value, _INT32(0))
+        return self.mix(one, empty, [0] * self.lanes)
 
     def multiply_add(self, x: Any, y: Any, z: Any) -> Any:
         return self.b.fadd(self.b.fmul(x, y, flags=FMA), z, flags=FMA)
+
+    def mix(self, x: Any, y: Any, places: list[int]) -> Any:
+        """Pick lanes of x, and of y behind them."""
+        mask = ir.Constant(ir.VectorType(_INT32, len(places)), places)
+        return self.b.shuffle_vector(x, y, mask)
+
+    def sum(self, x: Any) -> Any:
+        """The sum of a vector's numbers, halves first."""
+        half = self.lanes // 2
+        while half:
+            other = [min(lane + half, self.lanes - 1) for lane in range(self.lanes)]
+            x = self.b.fadd(x, self.mix(x, x, other))
+            half //= 2
+        return self.b.extract_element(x, _INT32(0))
+
+    def prefetch(self, data: Any, index: Any, *, writes: bool, near: int = 3) -> None:
+        """Ask for the line of the cache where an index stands; the nearest cache is 3."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = self.b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        place = self.b.bitcast(self.b.gep(data, [index], source_etype=self.scalar), byte)
+        self.b.call(function, [place, _INT32(int(writes)), _INT32(near), _INT32(1)])  # 1: data
+
+    def transposed(self, rows: list[Any]) -> list[Any]:
+        """As many vectors as lanes, turned over: ever smaller blocks cross the diagonal."""
+        n, rows = self.lanes, list(rows)
+        width = n // 2
+        while width:
+            low = [n + q - width if q & width else q for q in range(n)]
+            high = [n + q if q & width else q + width for q in range(n)]
+            for k in range(n):
+                if not k & width:
+                    pair = rows[k], rows[k + width]
+                    rows[k], rows[k + width] = self.mix(*pair, low), self.mix(*pair, high)
+            width //= 2
+        return rows
+
+
+def each_case(b: Any, value: Any, cases: Iterable[int]) -> Iterator[int]:
+    """Code for each of the cases in turn, of which the one that is the value runs, or none."""
+    end = b.append_basic_block("end")
+    switch = b.switch(value, end)
+    for case in cases:
+        block = b.append_basic_block("case")
+        switch.add_case(ir.Constant(value.type, case), block)
+        b.position_at_end(block)
+        yield case
+        b.branch(end)
+    b.position_at_end(end)
+
+
+@_bridge.jit
+def zeros(n, like):  # type: ignore[no-untyped-def]  # Numba infers them
+    """So many zeros of the kind of an array, from the start of a line of the cache on."""
+    room = np.zeros(n + BYTES // like.itemsize, like.dtype)
+    start = -room.ctypes.data % BYTES // like.itemsize
+    return room[start : start + n]
 
 
 def _tile(n_rows: int, n_vectors: int) -> Any:

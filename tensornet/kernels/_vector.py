@@ -16,8 +16,6 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from tensornet.kernels._tile import BYTES, FMA, Vectors
 
-_INT32 = ir.IntType(32)
-
 
 class Vector(types.Type):  # type: ignore[misc]
     """The type of a vector of numbers."""
@@ -54,8 +52,8 @@ _arithmetic(operator.mul, lambda b, x, y: b.fmul(x, y, flags=FMA))
 _arithmetic(operator.truediv, lambda b, x, y: b.fdiv(x, y))
 
 
-class Code:
-    """What an emitter needs: the builder, vectors of the right kind, places in arrays."""
+class Call:
+    """What an intrinsic is emitted with: builder, vectors of the right kind, its arguments."""
 
     def __init__(self, context: Any, b: Any, signature: Any, args: Any) -> None:
         self.context, self.b, self.signature, self.args = context, b, signature, args
@@ -77,11 +75,6 @@ class Code:
         )
         return self.b.call(function, [x])
 
-    def mix(self, x: Any, y: Any, places: list[int]) -> Any:
-        """Pick lanes of x, and of y behind them."""
-        mask = ir.Constant(ir.VectorType(_INT32, len(places)), places)
-        return self.b.shuffle_vector(x, y, mask)
-
 
 def _vector(kind: Any) -> Vector:
     return Vector(kind.dtype if isinstance(kind, types.Array | Vector) else kind)
@@ -92,7 +85,7 @@ def load(typing: Any, x: Any, place: Any) -> Any:
     """The numbers of an array from a place on."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         return c.simd.load(c.data(0), c.args[1])
 
     return _vector(x)(x, types.intp), code
@@ -103,7 +96,7 @@ def store(typing: Any, value: Any, x: Any, place: Any) -> Any:
     """Write to an array from a place on."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         c.simd.store(c.args[0], c.data(1), c.args[2])
         return c.context.get_dummy_value()
 
@@ -115,7 +108,7 @@ def every(typing: Any, x: Any, place: Any) -> Any:
     """One number of an array in every lane."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         return c.simd.every(c.data(0), c.args[1])
 
     return _vector(x)(x, types.intp), code
@@ -126,13 +119,8 @@ def fill(typing: Any, like: Any, value: Any) -> Any:
     """A number in every lane of a vector like the numbers of an array."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
-        number = c.context.cast(c.b, c.args[1], value, like.dtype)
-        empty = ir.Constant(c.simd.type, ir.Undefined)
-        one = c.b.insert_element(empty, number, _INT32(0))
-        return c.b.shuffle_vector(
-            one, empty, ir.Constant(ir.VectorType(_INT32, c.simd.lanes), None)
-        )
+        c = Call(*emit)
+        return c.simd.filled(c.context.cast(c.b, c.args[1], value, like.dtype))
 
     return _vector(like)(like, value), code
 
@@ -142,7 +130,7 @@ def line_start(typing: Any, x: Any) -> Any:
     """The first place of an array that stands at the start of a cache line."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         b, kind = c.b, ir.IntType(64)
         address = b.ptrtoint(c.data(0), kind)
         return b.udiv(b.and_(b.neg(address), kind(BYTES - 1)), kind(c.simd.size))
@@ -155,13 +143,13 @@ def _third(which: int) -> Any:
 
     def third(typing: Any, x: Any, place: Any) -> Any:
         def code(*emit: Any) -> Any:
-            c = Code(*emit)
+            c = Call(*emit)
             n = c.simd.lanes
             parts = [c.simd.load(c.data(0), c.args[1], v) for v in range(3)]
             at = [3 * lane + which for lane in range(n)]
-            low = c.mix(parts[0], parts[1], [p if p < 2 * n else 0 for p in at])
+            low = c.simd.mix(parts[0], parts[1], [p if p < 2 * n else 0 for p in at])
             places = [p - n if p >= 2 * n else lane for lane, p in enumerate(at)]
-            return c.mix(low, parts[2], places)
+            return c.simd.mix(low, parts[2], places)
 
         return _vector(x)(x, types.intp), code
 
@@ -176,13 +164,13 @@ def store_threes(typing: Any, x: Any, y: Any, z: Any, out: Any, place: Any) -> A
     """Write x, y and z in turns."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         n = c.simd.lanes
         for v in range(3):
             at = [divmod(n * v + lane, 3) for lane in range(n)]
-            two = c.mix(c.args[0], c.args[1], [q if k == 0 else n + q for q, k in at])
+            two = c.simd.mix(c.args[0], c.args[1], [q if k == 0 else n + q for q, k in at])
             places = [n + q if k == 2 else lane for lane, (q, k) in enumerate(at)]
-            c.simd.store(c.mix(two, c.args[2], places), c.data(3), c.args[4], v)
+            c.simd.store(c.simd.mix(two, c.args[2], places), c.data(3), c.args[4], v)
         return c.context.get_dummy_value()
 
     return types.void(x, y, z, out, types.intp), code
@@ -193,7 +181,7 @@ def store_fours(typing: Any, w: Any, x: Any, y: Any, z: Any, out: Any, place: An
     """Write w, x, y and z in turns."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         _zip_four(c, c.args[:4], c.data(4), c.args[5])
         return c.context.get_dummy_value()
 
@@ -205,35 +193,26 @@ def lanes_of(typing: Any, x: Any) -> Any:
     """How many numbers of an array a vector holds, known when compiled."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         return c.context.get_value_type(types.intp)(c.simd.lanes)
 
     return types.intp(x), code
 
 
-def _turn(c: Code, x: Any, start: Any, step: Any, out: Any, out_start: Any, out_step: Any) -> None:
+def _turn(c: Call, x: Any, start: Any, step: Any, out: Any, out_start: Any, out_step: Any) -> None:
     """As many vectors as lanes, a step apart, turned over; written in ascending order."""
     b, n = c.b, c.simd.lanes
 
     def places(first: Any, by: Any) -> list[Any]:
         return [b.add(first, b.mul(by, by.type(k))) for k in range(n)]
 
-    rows = [c.simd.load(x, place) for place in places(start, step)]
-    distance = n // 2
-    while distance:
-        low = [n + q - distance if q & distance else q for q in range(n)]
-        high = [n + q if q & distance else q + distance for q in range(n)]
-        for k in range(n):
-            if not k & distance:
-                pair = rows[k], rows[k + distance]
-                rows[k], rows[k + distance] = c.mix(*pair, low), c.mix(*pair, high)
-        distance //= 2
+    rows = c.simd.transposed([c.simd.load(x, place) for place in places(start, step)])
     for row, place in zip(rows, places(out_start, out_step), strict=True):
         c.simd.store(row, out, place)
 
 
 def _turn_columns(
-    c: Code, m: Any, x: tuple[Any, Any, Any, Any, Any], out: tuple[Any, Any, Any, Any, Any]
+    c: Call, m: Any, x: tuple[Any, Any, Any, Any, Any], out: tuple[Any, Any, Any, Any, Any]
 ) -> None:
     """All m columns: in blocks of lanes, of which the last overlaps, or one number by number.
 
@@ -254,7 +233,7 @@ def _turn_columns(
 
 
 def _copy(
-    c: Code, x: Any, start: Any, out: Any, out_start: Any, n: Any, step: Any, out_step: Any
+    c: Call, x: Any, start: Any, out: Any, out_start: Any, n: Any, step: Any, out_step: Any
 ) -> None:
     """Numbers one by one."""
     b, kind = c.b, c.simd.scalar
@@ -264,15 +243,15 @@ def _copy(
         b.store(number, b.gep(out, [b.add(out_start, out_place)], source_etype=kind))
 
 
-def _zip_four(c: Code, rows: Sequence[Any], out: Any, place: Any) -> None:
+def _zip_four(c: Call, rows: Sequence[Any], out: Any, place: Any) -> None:
     """Four vectors, lanes one after the other: the first of each, the second of each."""
     n = c.simd.lanes
     low = [lane // 2 + n * (lane % 2) for lane in range(n)]
     high = [lane + n // 2 for lane in low]
-    even, odd = ([c.mix(rows[k], rows[k + 2], z) for z in (low, high)] for k in (0, 1))
+    even, odd = ([c.simd.mix(rows[k], rows[k + 2], z) for z in (low, high)] for k in (0, 1))
     for half in (0, 1):
         for v, z in enumerate((low, high)):
-            c.simd.store(c.mix(even[half], odd[half], z), out, place, 2 * half + v)
+            c.simd.store(c.simd.mix(even[half], odd[half], z), out, place, 2 * half + v)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -285,7 +264,7 @@ def rows_in(
     """
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         _, start, m, more, _, base, _ = c.args
         x, scratch, rest, n = c.data(0), c.data(4), c.data(6), m.type(c.simd.lanes)
         one, zero = m.type(1), m.type(0)
@@ -314,7 +293,7 @@ def rows_out(
     """
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
+        c = Call(*emit)
         b, (_, base, _, start, m, more, _) = c.b, c.args
         scratch, out, rest, n = c.data(0), c.data(2), c.data(6), m.type(c.simd.lanes)
         one, zero = m.type(1), m.type(0)
@@ -341,16 +320,12 @@ def soon_written(typing: Any, x: Any, first: Any, last: Any) -> Any:
     """Ask for the cache lines of places that are written soon."""
 
     def code(*emit: Any) -> Any:
-        c = Code(*emit)
-        b, byte, (_, first, last) = c.b, ir.IntType(8).as_pointer(), c.args
-        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
-        function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        hints = _INT32(1), _INT32(3), _INT32(1)  # to write, keep, data
+        c = Call(*emit)
+        b, (_, first, last) = c.b, c.args
         n = first.type(c.simd.lanes)
         lines = b.sdiv(b.sub(b.add(last, b.sub(n, n.type(1))), first), n)
         with cgutils.for_range(b, lines) as loop:
-            place = c.simd.pointer(c.data(0), b.add(first, b.mul(loop.index, n)))
-            b.call(function, [b.bitcast(place, byte), *hints])
+            c.simd.prefetch(c.data(0), b.add(first, b.mul(loop.index, n)), writes=True)
         return c.context.get_dummy_value()
 
     return types.void(x, types.intp, types.intp), code

@@ -122,10 +122,7 @@ def test_threads(n_threads: int) -> None:
     ]
     alone = [call() for call in calls]
     torch.set_num_threads(n_threads)
-    try:
-        together, again = ([call() for call in calls] for _ in range(2))
-    finally:
-        torch.set_num_threads(1)
+    together, again = ([call() for call in calls] for _ in range(2))
     for one, many, same in zip(alone, together, again, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(many, same, strict=True))
         assert all(torch.equal(a, b) for a, b in zip(one[1:], many[1:], strict=True))

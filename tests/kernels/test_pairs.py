@@ -114,7 +114,9 @@ def test_collects_and_receives_what_autograd_does() -> None:
 def test_refuses_atoms_and_species_that_are_not_there(which: int, wrong: int) -> None:
     given = edges()
     given[which][-1] = wrong
-    with pytest.raises(IndexError, match="must be from 0 to"):
+    name, most = (("sender", 4), ("receiver", 4), ("species", 1))[which - 1]
+    message = rf"`measure\({name}=...\)` must be from 0 to {most}. Got .*{wrong}"
+    with pytest.raises(IndexError, match=message):
         measured(*given)
 
 

@@ -103,10 +103,7 @@ def test_threads_agree() -> None:
     ]
     alone = [call() for call in calls]
     torch.set_num_threads(3)
-    try:
-        together = [call() for call in calls]
-    finally:
-        torch.set_num_threads(1)
+    together = [call() for call in calls]
     for a, b in zip(alone, together, strict=True):
         assert torch.equal(a, b)
 
@@ -137,6 +134,9 @@ def test_chain_gives_the_entries_of_a_train() -> None:
     assert torch.allclose(chain(cores, index), dense[tuple(index.T)], rtol=1e-12)
     with pytest.raises(ValueError, match=r"must have one column per core, 3. Got 2"):
         chain(cores, index[:, :2])
+    whole: Any = index.tolist()
+    with pytest.raises(TypeError, match=r"`chain\(index=...\)` must be a torch.Tensor. Got list."):
+        chain(cores, whole)
     with pytest.raises(ValueError, match=r"must begin and end with rank 1. Got 4 and 1"):
         chain(cores[1:], index[:, 1:])
 

@@ -53,7 +53,7 @@ def inputs(n: int, d: int, c: int, s: int, t: int, q: int, k: int) -> dict[str, 
 
 
 def call(kernel: kernels.Kernel[Any, Any], given: dict[str, Any]) -> tuple[Tensor, ...]:
-    more = {"g": torch.randn(len(given["x"]), given["k"], given["x"].shape[2])}
+    more = {"g": torch.randn(len(given["x"]), given["k"], given["coefficients"].shape[2])}
     more["h"] = torch.randn_like(given["x"])
     found = kernel(**{name: {**given, **more}[name] for name in kernel._signature.parameters})
     return found if isinstance(found, tuple) else (found,)
@@ -96,7 +96,7 @@ def test_any_order_of_indices_and_of_monomials(offer: str) -> None:
         close(symmetric_polynomial(**other), symmetric_polynomial(**given))
 
 
-@pytest.mark.parametrize("kernel", ALL, ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", [*ALL, turned_polynomial, turned_slope], ids=lambda k: k.name)
 @pytest.mark.parametrize(
     ("argument", "bad", "most"),
     [("species", -1, 1), ("species", 2, 1), ("monomials", -1, 4), ("monomials", 5, 4),
@@ -106,6 +106,8 @@ def test_an_index_that_is_out_of_range_is_named(
     kernel: kernels.Kernel[Any, Any], argument: str, bad: int, most: int
 ) -> None:
     given = inputs(6, 4, 3, 2, 20, 3, 3)
+    if kernel in (turned_polynomial, turned_slope):
+        given["x"] = given["x"].mT
     given[argument] = given[argument].clone()
     given[argument].view(-1)[3] = bad
     message = rf"`{kernel.name}\({argument}=...\)` must be from 0 to {most}. Got .*{bad}"

@@ -1,4 +1,7 @@
-"""Products with functions of a direction, computed where the direction is the polar axis."""
+"""Products with functions of a direction, computed where the direction is the polar axis.
+
+`spec.py` first; rotations and the order of components are those of `tables.py`.
+"""
 
 from tensornet.kernels.aligned.spec import aligned_product as aligned_product
 from tensornet.kernels.aligned.spec import aligned_slopes as aligned_slopes

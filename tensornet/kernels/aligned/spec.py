@@ -102,7 +102,7 @@ def aligned_slopes(
 
 
 def degree(x: Tensor, r: Tensor, core: Tensor) -> int:
-    """Check sizes, and give the highest degree."""
+    """Give the highest degree; a ValueError where sizes are not those of one."""
     l_max: int = round(int(x.shape[1]) ** 0.5) - 1
     name = "aligned_product"
     if (l_max + 1) ** 2 != x.shape[1]:

@@ -76,6 +76,9 @@ def tables(l_max: int) -> Tables:
 
     Args:
         l_max: Highest degree.
+
+    Returns:
+        The tables.
     """
     by_degree = [l * l + l + m for l in range(l_max + 1) for m in _orders(l)]
     ranks = range(l_max + 1)
@@ -132,7 +135,10 @@ def plan(l_max: int, width: int) -> Plan:
 
     Args:
         l_max: Highest degree.
-        width: Of a row.
+        width: Of a row of the work array.
+
+    Returns:
+        The products in the order in which they are made.
     """
     of, d = tables(l_max), (l_max + 1) ** 2
     n_rows = 5 * d + 2 + 2 * l_max + 1 + len(of.tilts) + 3 * l_max

@@ -10,8 +10,6 @@ from numba.extending import intrinsic
 from tensornet.kernels._tile import Vectors
 from tensornet.kernels.cp.tiles import VECTORS
 
-_INT32 = ir.IntType(32)
-
 
 @intrinsic  # type: ignore[untyped-decorator]
 def weigh(typing: Any, x: Any, rows: Any, z: Any, w: Any, g: Any, o: Any) -> Any:
@@ -25,8 +23,6 @@ def weigh(typing: Any, x: Any, rows: Any, z: Any, w: Any, g: Any, o: Any) -> Any
         step, each = ir.Constant(z.type, VECTORS * simd.lanes), range(VECTORS)
         sums = [cgutils.alloca_once_value(b, simd.constant(0.0)) for _ in each]
         weights = [simd.load(data, w, v) for v in each]
-        for total in sums:
-            b.store(simd.constant(0.0), total)
         with cgutils.for_range(b, rows) as loop:
             away = b.mul(loop.index, step)
             for v, total in enumerate(sums):
@@ -58,8 +54,6 @@ def torque(
         simd = Vectors(b, context.get_value_type(number), number.bitwidth)
         each = range(VECTORS)
         sums = [cgutils.alloca_once_value(b, simd.constant(0.0)) for _ in each]
-        for total in sums:
-            b.store(simd.constant(0.0), total)
         with cgutils.for_range(b, last, start=first) as loop:
             i, k = (
                 b.load(b.gep(table, [loop.index], source_etype=first.type))
@@ -74,13 +68,7 @@ def torque(
         vector = b.load(sums[0])
         for total in sums[1:]:
             vector = b.fadd(vector, b.load(total))
-        half = simd.lanes // 2
-        while half:
-            order = [min(lane + half, simd.lanes - 1) for lane in range(simd.lanes)]
-            mask = ir.Constant(ir.VectorType(_INT32, simd.lanes), order)
-            vector = b.fadd(vector, b.shuffle_vector(vector, vector, mask))
-            half //= 2
-        return b.extract_element(vector, _INT32(0))
+        return simd.sum(vector)
 
     n = types.intp
     return x.dtype(x, n, n, left, right, values, n, n), code

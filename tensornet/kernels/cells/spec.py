@@ -38,7 +38,7 @@ def cell_moments(
         One array per cell.
 
     Raises:
-        TypeError: If the dtypes differ, or cells are no int64.
+        TypeError: If the dtypes differ, or cells are not of int64.
         ValueError: If the shapes or devices differ from what is said above.
         IndexError: If a cell is out of range; on a GPU the result is NaN instead.
 
@@ -79,7 +79,7 @@ def cell_slopes(
         The slopes in u, in v and in w, one row per point.
 
     Raises:
-        TypeError: If the dtypes differ, or cells are no int64.
+        TypeError: If the dtypes differ, or cells are not of int64.
         ValueError: If the shapes or devices differ from what is said above.
         IndexError: If a cell is out of range; on a GPU the result is NaN instead.
 

@@ -99,13 +99,13 @@ def chain(
 
     Args:
         cores: Cores of the train.
-        index: One row of whole numbers per entry, from 0 to d - 1.
+        index: One row per entry, a whole number from 0 to d - 1 for each core.
 
     Returns:
         The entries.
 
     Raises:
-        TypeError: If the dtypes differ, or the index is not of int64.
+        TypeError: If the dtypes differ, or the index is no tensor of int64.
         ValueError: If the cores do not fit together, or have no column of the index each.
         IndexError: If an index is out of range. On a GPU the entry is NaN instead.
 
@@ -117,6 +117,8 @@ def chain(
         >>> chain(ones, torch.tensor([[0, 1], [2, 2]]))
         tensor([2., 2.])
     """
+    if not isinstance(index, Tensor):
+        raise TypeError(f"`chain(index=...)` must be a torch.Tensor. Got {type(index).__name__}.")
     if not cores:
         raise ValueError("`chain(cores=...)` must hold one core per mode. Got none.")
     _check.shapes("chain", index=(index, "n order"))

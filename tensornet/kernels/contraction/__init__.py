@@ -1,4 +1,9 @@
-"""Symmetric contraction: sparse polynomials in the components of each channel, with derivatives."""
+"""Symmetric contraction: sparse polynomials in the components of each channel, with derivatives.
+
+`spec.py` first; `turned.py` is the same for features with components last. On the CPU
+`straight.py`, by way of `coupling.py`, makes code for one coupling where that is worth it; else
+`tiles.py`, by way of `cpu.py`, walks through the tables of `plan.py`.
+"""
 
 from tensornet.kernels.contraction.spec import polynomial_curvature as polynomial_curvature
 from tensornet.kernels.contraction.spec import polynomial_gradient as polynomial_gradient

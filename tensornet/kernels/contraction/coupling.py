@@ -3,16 +3,14 @@
 It takes features as (n, i, c), or as (n, c, i), whose blocks are turned over in registers.
 """
 
-import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
 from tensornet.kernels._index import sorted_places
-from tensornet.kernels._tile import BYTES
-from tensornet.kernels._vector import rows_in, rows_out
+from tensornet.kernels._tile import BYTES, zeros
+from tensornet.kernels._vector import load, rows_in, rows_out, store
 from tensornet.kernels.contraction.plan import Array, Plan, plan
 from tensornet.kernels.contraction.straight import call, compiled
-from tensornet.kernels.contraction.tiles import move
 
 _WORTH = 1_000_000  # multiplications that are worth to make code
 _LONGEST = 1000  # terms
@@ -32,7 +30,7 @@ def _pack(c, s, n_t, n_c, terms, work, start, at, width):  # type: ignore[no-unt
     for t in range(n_t):
         source, target = (s * n_t + terms[t]) * n_c + at, start + t * lanes
         if width == lanes:
-            move(c, source, work, target)
+            store(load(c, source), work, target)
         else:
             for lane in range(width):
                 work[target + lane] = c[source + lane]
@@ -82,9 +80,8 @@ def _run(  # type: ignore[no-untyped-def]
     n_t, lanes = len(terms), BYTES // x.itemsize
     n_out = n_i if slope else n_k
     blocks = -(-n_c // lanes)
-    work = np.zeros((blocks * n_t + 3 * (n_i + n_k) + 4) * lanes, x.dtype)
-    coefficients = (-work.ctypes.data % BYTES) // x.itemsize
-    here_x = coefficients + blocks * n_t * lanes
+    work = zeros((blocks * n_t + 3 * (n_i + n_k) + 3) * lanes, x)
+    here_x = blocks * n_t * lanes  # behind the coefficients
     here_g, here_out = here_x + n_i * lanes, here_x + (n_i + n_k) * lanes
     rest = work[here_out + max(n_i, n_k) * lanes :]
     for s in range(len(starts) - 1):
@@ -93,14 +90,14 @@ def _run(  # type: ignore[no-untyped-def]
             continue
         for block in range(blocks):
             at = block * lanes
-            to = coefficients + block * n_t * lanes
+            to = block * n_t * lanes
             _pack(c, s, n_t, n_c, terms, work, to, at, min(lanes, n_c - at))
         for stripe in range(begin, end, _STRIPE):
             for block in range(blocks):
                 at = block * lanes
                 width = min(lanes, n_c - at)
                 whole = width == lanes
-                to = coefficients + block * n_t * lanes
+                to = block * n_t * lanes
                 for row in range(stripe, min(stripe + _STRIPE, end)):
                     node = order[row]
                     x_, xs, xt = x, node * n_i * n_c + at, n_c

@@ -5,14 +5,14 @@ Channels, and where no sum over rows is taken also rows, are spread over threads
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from numba.cpython.unsafe.tuple import tuple_setitem
 from torch import Tensor
 
 from tensornet.kernels import _bridge
 from tensornet.kernels._index import sorted_places
-from tensornet.kernels._tile import BYTES
+from tensornet.kernels._tile import BYTES, zeros
+from tensornet.kernels._vector import load, store
 from tensornet.kernels.contraction import coupling
 from tensornet.kernels.contraction.coupling import run_arrays, suits
 from tensornet.kernels.contraction.plan import Array, Plan, plan
@@ -22,7 +22,6 @@ from tensornet.kernels.contraction.tiles import (
     differentiate,
     differentiate_all,
     evaluate,
-    move,
     multiply,
     multiply_turns,
     spread,
@@ -47,7 +46,7 @@ def _take(x, n, c, order, begin, count, work, start, at, width):  # type: ignore
             else:
                 source = (order[begin + v] * n + i) * c + at
                 if width == lanes:
-                    move(x, source, work, target)
+                    store(load(x, source), work, target)
                 else:
                     for lane in range(width):
                         work[target + lane] = x[source + lane]
@@ -62,7 +61,7 @@ def _give(x, n, c, order, begin, count, work, start, at, width):  # type: ignore
             source = start + (i * ROWS + v) * lanes
             target = (order[begin + v] * n + i) * c + at
             if width == lanes:
-                move(work, source, x, target)
+                store(load(work, source), x, target)
             else:
                 for lane in range(width):
                     x[target + lane] = work[source + lane]
@@ -133,7 +132,7 @@ def _pack(c, s, sizes, terms, work, start, first, last):  # type: ignore[no-unty
         for block in range(first, last):
             at, target = block * lanes, start + ((block - first) * n_t + t) * lanes
             if at + lanes <= n_c:
-                move(c, row + at, work, target)
+                store(load(c, row + at), work, target)
             else:
                 for lane in range(n_c - at):
                     work[target + lane] = c[row + at + lane]
@@ -175,9 +174,8 @@ def _run(  # type: ignore[no-untyped-def]
         factors if mode == _CURVATURE else 0,
         factors if mode == _CURVATURE else 0,
     )
-    work = np.zeros(sum(lengths) + lanes, x.dtype)
-    place = (-work.ctypes.data % BYTES) // x.itemsize  # where a line of the cache starts
-    places = lengths
+    work = zeros(sum(lengths), x)
+    place, places = 0, lengths
     for k in range(len(lengths)):
         places = tuple_setitem(places, k, place)
         place += lengths[k]
@@ -247,28 +245,30 @@ def polynomial_arrays(
 
 
 def polynomial(
-    x: Tensor, c: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor, k: int
-) -> Tensor:
-    """`symmetric_polynomial`, vectors of channels."""
+    x: Tensor, c: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor, k: int,
+    name: str = "symmetric_polynomial",
+) -> Tensor:  # fmt: skip
+    """`symmetric_polynomial`, vectors of channels; `name` is said in errors."""
     out = x.new_empty(x.shape[0], k, x.shape[2])
     at = species, monomials, at_k, k
     if suits(len(x), *c.shape[1:]):
-        coupling.start("symmetric_polynomial", False, False, x, c, x, *at, out)
+        coupling.start(name, False, False, x, c, x, *at, out)
     else:
-        _start("symmetric_polynomial", _EVALUATE, x, c, x, x, *at, out, out, out)
+        _start(name, _EVALUATE, x, c, x, x, *at, out, out, out)
     return out
 
 
 def slope(
-    x: Tensor, c: Tensor, g: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor
-) -> Tensor:
-    """`polynomial_slope`, vectors of channels."""
+    x: Tensor, c: Tensor, g: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor,
+    name: str = "polynomial_slope",
+) -> Tensor:  # fmt: skip
+    """`polynomial_slope`, vectors of channels; `name` is said in errors."""
     out = torch.empty_like(x)
     at = species, monomials, at_k, g.shape[1]
     if suits(len(x), *c.shape[1:]):
-        coupling.start("polynomial_slope", True, False, x, c, g, *at, out)
+        coupling.start(name, True, False, x, c, g, *at, out)
     else:
-        _start("polynomial_slope", _SLOPE, x, c, g, x, *at, out, out, out)
+        _start(name, _SLOPE, x, c, g, x, *at, out, out, out)
     return out
 
 
@@ -276,11 +276,11 @@ def turned_polynomial(
     x: Tensor, c: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor, k: int
 ) -> Tensor:
     """`turned_polynomial`, blocks of channels and components turned over in registers."""
+    name, at = "turned_polynomial", (species, monomials, at_k, k)
     if not suits(len(x), *c.shape[1:]):
-        return polynomial(x.mT.contiguous(), c, species, monomials, at_k, k)
+        return polynomial(x.mT.contiguous(), c, *at, name)
     out = x.new_empty(x.shape[0], k, x.shape[1])
-    at = species, monomials, at_k, k
-    coupling.start("turned_polynomial", False, True, x, c, x, *at, out)
+    coupling.start(name, False, True, x, c, x, *at, out)
     return out
 
 
@@ -288,11 +288,11 @@ def turned_slope(
     x: Tensor, c: Tensor, g: Tensor, species: Tensor, monomials: Tensor, at_k: Tensor
 ) -> Tensor:
     """`turned_slope`, blocks of channels and components turned over in registers."""
+    name, at = "turned_slope", (species, monomials, at_k)
     if not suits(len(x), *c.shape[1:]):
-        return slope(x.mT.contiguous(), c, g, species, monomials, at_k).mT.contiguous()
+        return slope(x.mT.contiguous(), c, g, *at, name).mT.contiguous()
     out = torch.empty_like(x)
-    at = species, monomials, at_k, g.shape[1]
-    coupling.start("turned_slope", True, True, x, c, g, *at, out)
+    coupling.start(name, True, True, x, c, g, *at, g.shape[1], out)
     return out
 
 

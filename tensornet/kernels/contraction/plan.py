@@ -44,8 +44,14 @@ def plan(name: str, n_i: int, n_k: int, monomials: Tensor, at_k: Tensor) -> Plan
         name: Of the kernel, for messages.
         n_i: Number of components of the features.
         n_k: Number of components of the result.
-        monomials: The components of each monomial.
-        at_k: Component of the result.
+        monomials: The components of each monomial, (t, q).
+        at_k: The component of the result that each belongs to, (t,).
+
+    Returns:
+        The tables.
+
+    Raises:
+        IndexError: If an index is out of range.
     """
     content = (a.tobytes() for a in _bridge.arrays(monomials, at_k))
     return _plan(name, n_i, n_k, monomials.shape[1], *content)

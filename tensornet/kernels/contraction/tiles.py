@@ -214,19 +214,3 @@ spread, spread_bends = _make(_spread), _make(_spread_bends)
 evaluate, bend = _make(_evaluate), _make(_bend)
 differentiate = _make(lambda code: _differentiate(code, coefficients=False))
 differentiate_all = _make(lambda code: _differentiate(code, coefficients=True))
-
-
-def _move(typing: Any, x: Any, source: Any, y: Any, target: Any) -> Any:
-    """Copy one vector between flat arrays."""
-
-    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        kinds = signature.args
-        x_data, y_data = (context.make_array(kinds[k])(context, b, args[k]).data for k in (0, 2))
-        simd = Vectors(b, context.get_value_type(kinds[0].dtype), kinds[0].dtype.bitwidth)
-        simd.store(simd.load(x_data, args[1]), y_data, args[3])
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, y, types.intp), code
-
-
-move = intrinsic(_move)

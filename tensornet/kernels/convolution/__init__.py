@@ -1,4 +1,8 @@
-"""Equivariant convolution over the edges of a graph: gather, multiply, weigh, reduce."""
+"""Equivariant convolution over the edges of a graph: gather, multiply, weigh, reduce.
+
+`spec.py` first: the form and its single slopes. `gradients.py` has all slopes at once, and their
+derivatives; `vjps.py` ties the five together.
+"""
 
 from tensornet.kernels.convolution import vjps as vjps
 from tensornet.kernels.convolution.gradients import edge_curvatures as edge_curvatures

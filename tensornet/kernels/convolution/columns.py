@@ -13,10 +13,10 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from tensornet.kernels._code import Code, vector_code
-from tensornet.kernels._tile import BYTES
+from tensornet.kernels._tile import BYTES, each_case
 from tensornet.kernels.convolution.gradient_plan import IN_PAIRS
 from tensornet.kernels.convolution.plan import HEIGHTS
-from tensornet.kernels.convolution.tiles import _sum, prefetch
+from tensornet.kernels.convolution.tiles import prefetch
 
 ENDS = ("x0", "w0", "y0", "x1", "w1")  # where what belongs to an edge stands, and what is asked for
 _HELD = 5  # rows of which cotangents stay in registers too
@@ -52,15 +52,8 @@ def _edges_of(code: Code, together: int, heights: tuple[int, ...]) -> None:
         with cgutils.for_range(b, at["stop"], start=at["start"]) as chunk:
             line = code.times(chunk.index, 4)
             height, row, at["first"], at["last"] = (code.whole("chunks", line, k) for k in range(4))
-            end = b.append_basic_block("end")
-            switch = b.switch(height, end)
-            for n_rows in heights:
-                block = b.append_basic_block("rows")
-                switch.add_case(code.int(n_rows), block)
-                b.position_at_end(block)
+            for n_rows in each_case(b, height, heights):
                 _chunk(code, [code.whole("rows", row, r) for r in range(n_rows)], together)
-                b.branch(end)
-            b.position_at_end(end)
     at.clear()
     at.update(before)
 
@@ -206,7 +199,7 @@ def _sums(code: Code) -> None:
     simd, b, at = code.simd, code.b, code.at
     with cgutils.for_range(b, at["n"]) as loop:
         place = code.plus(at["s0"], code.times(loop.index, simd.lanes))
-        total = _sum(code, simd.load(at["s"], place))
+        total = simd.sum(simd.load(at["s"], place))
         simd.store(code.simd.constant(0.0), at["s"], place)
         b.store(total, b.gep(at["o"], [b.add(at["o0"], loop.index)], source_etype=simd.scalar))
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._tile import BYTES
+from tensornet.kernels._tile import BYTES, zeros
 from tensornet.kernels.convolution.columns import (
     contract_once,
     contract_twice,
@@ -32,14 +32,7 @@ _GRAIN = 200_000  # multiplications worth a thread
 
 
 @_bridge.jit
-def _scratch(n, like):  # type: ignore[no-untyped-def]  # Numba infers them
-    """Memory for n numbers, and where in it a line of the cache begins."""
-    s = np.zeros(n + BYTES // like.itemsize, like.dtype)
-    return s, (-s.ctypes.data // like.itemsize) % (BYTES // like.itemsize)
-
-
-@_bridge.jit
-def _place(ends, order, sender, start, n, steps):  # type: ignore[no-untyped-def]
+def _place(ends, order, sender, start, n, steps):  # type: ignore[no-untyped-def]  # Numba infers
     """Where the next n edges stand; see `columns.ENDS`."""
     n_x, n_w, n_y = steps
     for q in range(n):
@@ -81,8 +74,8 @@ def _slopes(  # type: ignore[no-untyped-def]
     lanes, n_y = BYTES // x.itemsize, steps[2]
     vectors = width // lanes
     n_x, n_w = steps[0] // vectors, steps[1] // vectors
-    s, m0 = _scratch(largest * width + _MOST * n_y * lanes, x)
-    t0 = m0 + largest * width
+    t0 = largest * width
+    s = zeros(t0 + _MOST * n_y * lanes, x)
     ends, stop = np.empty(5 * _MOST, np.int64), starts[last] - 1
     for v in range(first, last):
         start = starts[v]
@@ -93,7 +86,7 @@ def _slopes(  # type: ignore[no-untyped-def]
                 cell, cell_stop, term, term_stop = groups[k + 2 : k + 6]
                 contract_once(
                     cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
-                    vectors, g, v * n_g, s, m0,
+                    vectors, g, v * n_g, s, 0,
                 )  # fmt: skip
                 size = (cell_stop - cell) * lanes
                 for u in range(0, vectors, at_once):
@@ -102,7 +95,7 @@ def _slopes(  # type: ignore[no-untyped-def]
                     _slopes_of_group(
                         groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
                         together, u, at_once // together, size, n_x, n_w, past, s, t0,
-                        m0 - cell * lanes, x, y, w, ox, ow,
+                        -cell * lanes, x, y, w, ox, ow,
                     )  # fmt: skip
             for q in range(n):
                 sums(n_y, s, t0 + q * n_y * lanes, oy, ends[5 * q + 2])
@@ -119,8 +112,8 @@ def _curvatures(  # type: ignore[no-untyped-def]
     lanes, n_y = BYTES // x.itemsize, steps[2]
     vectors = width // lanes
     n_x, n_w = steps[0] // vectors, steps[1] // vectors
-    s, m0 = _scratch(2 * largest * width + _MOST * n_y * lanes, x)
-    t0 = m0 + 2 * largest * width
+    t0 = 2 * largest * width
+    s = zeros(t0 + _MOST * n_y * lanes, x)
     ends, stop = np.empty(5 * _MOST, np.int64), starts[last] - 1
     for v in range(first, last):
         start = starts[v]
@@ -131,7 +124,7 @@ def _curvatures(  # type: ignore[no-untyped-def]
                 cell, cell_stop, term, term_stop = groups[k + 2 : k + 6]
                 contract_twice(
                     cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
-                    vectors, g, v * n_g, s, m0,
+                    vectors, g, v * n_g, s, 0,
                 )  # fmt: skip
                 size = 2 * (cell_stop - cell) * lanes
                 for u in range(0, vectors, at_once):
@@ -140,11 +133,11 @@ def _curvatures(  # type: ignore[no-untyped-def]
                     _curvatures_of_group(
                         groups[k], groups[k + 1], chunks, rows, segments, columns, ends, n, n_y,
                         together, u, at_once // together, size, n_x, n_w, past, s, t0,
-                        m0 - 2 * cell * lanes, x, y, w, hx, hy, hw, ox, ow,
+                        -2 * cell * lanes, x, y, w, hx, hy, hw, ox, ow,
                     )  # fmt: skip
                 expand(
                     cell, cell_stop, cells, cell_values, term, term_stop, terms, term_values,
-                    vectors, og, v * n_g, s, m0,
+                    vectors, og, v * n_g, s, 0,
                 )  # fmt: skip
             for q in range(n):
                 sums(n_y, s, t0 + q * n_y * lanes, oy, ends[5 * q + 2])

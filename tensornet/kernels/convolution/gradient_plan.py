@@ -73,10 +73,16 @@ def gradient_plan(
     Args:
         name: Of the kernel, for messages.
         sizes: Of i, j, k and p.
-        at: The indices.
-        values: The numbers.
-        width: Number of channels.
-        copies: Number of vectors of a cell.
+        at: The indices, (t,) each.
+        values: The numbers, (t,).
+        width: Number of channels, which are whole vectors.
+        copies: Number of vectors of a cell: two for second derivatives.
+
+    Returns:
+        The tables.
+
+    Raises:
+        IndexError: If an index is out of range.
     """
     arrays = _bridge.arrays(*at, values)
     content = [a.tobytes() for a in arrays]

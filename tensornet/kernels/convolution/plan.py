@@ -50,15 +50,21 @@ def plan(
     Args:
         name: Of the kernel, for messages.
         sizes: Of i, j, k and p.
-        at: The indices.
-        values: The numbers.
+        at: The indices, (t,) each.
+        values: The numbers, (t,).
+
+    Returns:
+        The tables.
+
+    Raises:
+        IndexError: If an index is out of range.
     """
     arrays = _bridge.arrays(*at, values)
     return _plan(name, sizes, arrays[-1].dtype.char, *(a.tobytes() for a in arrays))
 
 
 def checked(name: str, sizes: tuple[int, ...], content: tuple[bytes, ...]) -> list[Array]:
-    """The indices i, j, k and p, if they are in range."""
+    """The indices i, j, k and p from their bytes; an IndexError if one is out of range."""
     at = [np.frombuffer(c, np.int64) for c in content]
     for letter, size, index in zip("ijkp", sizes, at, strict=True):
         check_range(name, f"at_{letter}", index, size)

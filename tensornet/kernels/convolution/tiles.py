@@ -4,16 +4,16 @@ Arrays are flat. The matrix of an edge stands in `m`, a vector of edges for each
 after the other is multiplied into sums that stay in registers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
 from tensornet.kernels._code import Code, vector_code
+from tensornet.kernels._tile import each_case
 from tensornet.kernels.convolution.plan import HEIGHTS
 
-_INT32 = ir.IntType(32)
 Arguments = dict[str, Any]
 
 
@@ -22,15 +22,15 @@ def _starts(code: Code, n_rows: int, base: str) -> list[Any]:
     return [code.plus(base, code.whole("rows", "row", r)) for r in range(n_rows)]
 
 
-def _columns(code: Code, n_rows: int) -> Any:
+def _columns(code: Code, n_rows: int) -> Iterator[tuple[Any, Any, Any]]:
     """A loop over columns: yields the places in two arrays and that of the first cell."""
     b, at = code.b, code.at
     height = n_rows * code.simd.lanes
     with cgutils.for_range(b, at["last"], start=at["first"]) as loop:
         if "k_x" in at:
             turn = b.add(at["turn"], loop.index)
-            ahead(code, ("x",), "x", turn)
-            ahead(code, ("w",), "w", turn)
+            _ahead(code, "x", turn)
+            _ahead(code, "w", turn)
         left = code.whole("columns", code.times(loop.index, 2))
         right = code.whole("columns", code.times(loop.index, 2), 1)
         yield left, right, code.times(b.sub(loop.index, at["first"]), height)
@@ -88,13 +88,8 @@ def _pair(code: Code, n_rows: int, n_vectors: int) -> None:
 
 
 def prefetch(code: Code, name: str, index: Any, near: int = 3) -> None:
-    """Ask for a line of an array, which is needed soon; the nearest cache is 3."""
-    b = code.b
-    byte = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
-    function = b.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-    place = b.bitcast(b.gep(code.at[name], [index], source_etype=code.simd.scalar), byte)
-    b.call(function, [place, _INT32(0), _INT32(near), _INT32(1)])  # to read, data
+    """Ask for a line of an array, which is read soon; the nearest cache is 3."""
+    code.simd.prefetch(code.at[name], index, writes=False, near=near)
 
 
 def _fetch(code: Code) -> None:
@@ -104,15 +99,12 @@ def _fetch(code: Code) -> None:
         prefetch(code, "x", code.plus(code.at["x0"], code.times(loop.index, code.simd.lanes)))
 
 
-def ahead(code: Code, arrays: tuple[str, ...], side: str, turn: Any) -> None:
-    """Ask for one line of what the next edge needs: memory is kept busy all along."""
-    b, at, lanes = code.b, code.at, code.simd.lanes
-    index = code.times(b.mul(turn, at["k_" + side]), lanes)
-    with b.if_then(b.icmp_signed("<", index, at["n_" + side])):
-        place = code.plus(at[side + "1"], index)
-        for name in arrays:
-            if name in at:
-                prefetch(code, name, place)
+def _ahead(code: Code, name: str, turn: Any) -> None:
+    """Ask for one line of what the next edge needs of an array: memory is kept busy all along."""
+    b, at = code.b, code.at
+    index = code.times(b.mul(turn, at["k_" + name]), code.simd.lanes)
+    with b.if_then(b.icmp_signed("<", index, at["n_" + name])):
+        prefetch(code, name, code.plus(at[name + "1"], index))
 
 
 def _contract(code: Code, horizontal: int) -> None:
@@ -127,22 +119,10 @@ def _contract(code: Code, horizontal: int) -> None:
             code.add_to(total, simd.every(at["values"], loop.index), simd.load(at["x"], place))
         if horizontal:
             place = b.gep(at["o"], [b.add(at["o0"], outer.index)], source_etype=simd.scalar)
-            b.store(_sum(code, b.load(total)), place)
+            b.store(simd.sum(b.load(total)), place)
         else:
             place = b.add(at["o0"], code.times(outer.index, simd.lanes))
             simd.store(b.load(total), at["o"], place)
-
-
-def _sum(code: Code, vector: Any) -> Any:
-    """The sum of a vector, halves first."""
-    lanes = code.simd.lanes
-    half = lanes // 2
-    while half:
-        order = [min(lane + half, lanes - 1) for lane in range(lanes)]
-        mask = ir.Constant(ir.VectorType(_INT32, lanes), order)
-        vector = code.b.fadd(vector, code.b.shuffle_vector(vector, vector, mask))
-        half //= 2
-    return code.b.extract_element(vector, _INT32(0))
 
 
 def _walk(code: Code, tile: Callable[[Code, int, int], None], shifted: str, width: int) -> None:
@@ -169,31 +149,18 @@ def _walk(code: Code, tile: Callable[[Code, int, int], None], shifted: str, widt
             _at_channels(code, moved, code.times(pair.index, 2 * lanes))
             if "n_columns" in at:
                 at["turn"] = b.mul(pair.index, at["n_columns"])
-            _by_height(code, tile, height, 2)
+            for n_rows in each_case(b, height, HEIGHTS):
+                tile(code, n_rows, 2)
         with b.if_then(b.trunc(at["vectors"], ir.IntType(1))):
             _at_channels(code, moved, code.times(pairs, 2 * lanes))
             if "n_columns" in at:
                 at["turn"] = b.mul(pairs, at["n_columns"])
-            _by_height(code, tile, height, 1)
+            for n_rows in each_case(b, height, HEIGHTS):
+                tile(code, n_rows, 1)
 
 
 def _at_channels(code: Code, places: Arguments, channel: Any) -> None:
     code.at.update((name, code.b.add(place, channel)) for name, place in places.items())
-
-
-def _by_height(
-    code: Code, tile: Callable[[Code, int, int], None], height: Any, n_vectors: int
-) -> None:
-    b = code.b
-    end = b.append_basic_block("end")
-    switch = b.switch(height, end)
-    for n_rows in HEIGHTS:
-        block = b.append_basic_block("rows")
-        switch.add_case(code.int(n_rows), block)
-        b.position_at_end(block)
-        tile(code, n_rows, n_vectors)
-        b.branch(end)
-    b.position_at_end(end)
 
 
 _TABLES = "chunks| n vectors columns| rows| "

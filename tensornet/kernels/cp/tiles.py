@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._tile import FMA, Vectors
+from tensornet.kernels._tile import FMA, Vectors, each_case
 
 VECTORS = 4  # of a block
 HEIGHT = 6  # rows of the largest tile: six rows of four vectors, and the four of a column
@@ -54,9 +54,6 @@ def _emit(n_rows: int, context: Any, b: Any, signature: Any, args: tuple[Any, ..
     starts = [b.add(a0, b.mul(a_row, ir.Constant(a_row.type, k))) for k in range(n_rows)]
     zero = simd.constant(0.0)
     sums = [[cgutils.alloca_once_value(b, zero) for _ in each] for _ in starts]
-    for mine in sums:
-        for variable in mine:
-            b.store(zero, variable)
     with cgutils.for_range(b, size) as loop:
         there, along = place(given, b.add(t0, loop.index)), b.mul(loop.index, a_step)
         vectors = [simd.load(x, there, v) for v in each]
@@ -66,12 +63,7 @@ def _emit(n_rows: int, context: Any, b: Any, signature: Any, args: tuple[Any, ..
                 b.store(simd.multiply_add(factor, vectors[v], b.load(mine[v])), mine[v])
     done = [[b.load(s) for s in mine] for mine in sums]
     places = [place(made, plus(k0, k)) for k in range(n_rows)]
-    end = b.append_basic_block("end")
-    switch = b.switch(mode, end)
-    for chosen in (STORE, TIMES, ADD):
-        block = b.append_basic_block("mode")
-        switch.add_case(ir.Constant(mode.type, chosen), block)
-        b.position_at_end(block)
+    for chosen in each_case(b, mode, (STORE, TIMES, ADD)):
         for row, mine in zip(places, done, strict=True):
             for v in each:
                 value = mine[v]
@@ -80,8 +72,6 @@ def _emit(n_rows: int, context: Any, b: Any, signature: Any, args: tuple[Any, ..
                 elif chosen == ADD:
                     value = b.fadd(value, simd.load(x, row, v))
                 simd.store(value, x, row, v)
-        b.branch(end)
-    b.position_at_end(end)
     return context.get_dummy_value()
 
 
@@ -206,19 +196,11 @@ def total(typing: Any, x: Any, x0: Any, n: Any) -> Any:
         simd = Vectors(b, context.get_value_type(number), number.bitwidth)
         _, x0, n = args
         sums = cgutils.alloca_once_value(b, simd.constant(0.0))
-        b.store(simd.constant(0.0), sums)
         whole = b.and_(n, ir.Constant(n.type, -simd.lanes))
         lanes = ir.Constant(n.type, simd.lanes)
         with cgutils.for_range_slice(b, n.type(0), whole, lanes, n.type) as (index, _):
             b.store(b.fadd(b.load(sums), simd.load(x, b.add(x0, index))), sums)
-        vector, half = b.load(sums), simd.lanes // 2
-        while half:
-            order = [min(lane + half, simd.lanes - 1) for lane in range(simd.lanes)]
-            mask = ir.Constant(ir.VectorType(_INT32, simd.lanes), order)
-            vector = b.fadd(vector, b.shuffle_vector(vector, vector, mask))
-            half //= 2
-        result = cgutils.alloca_once_value(b, b.extract_element(vector, _INT32(0)))
-        b.store(b.extract_element(vector, _INT32(0)), result)
+        result = cgutils.alloca_once_value(b, simd.sum(b.load(sums)))
         with cgutils.for_range(b, n, start=whole) as loop:
             item = b.load(b.gep(x, [b.add(x0, loop.index)], source_etype=simd.scalar))
             b.store(b.fadd(b.load(result), item), result)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tensornet.kernels import _bridge
 from tensornet.kernels._tile import BYTES
-from tensornet.kernels.sparse.cpu import _layout, _product, _run, _scratch, _split
+from tensornet.kernels.sparse.cpu import _layout, _product, _run, _split, scratch
 from tensornet.kernels.sparse.plan import Array, Builder, Sums, tables
 from tensornet.kernels.sparse.tiles import VECTORS, keep
 
@@ -19,7 +19,7 @@ def _each_fuzzy(whole, values, there, back, n_s, n_m, x, y, o, first, last):  # 
     tables, c, lanes = _split(whole, values), x.shape[2], BYTES // x.itemsize
     n_x = x.shape[1] * c
     x, y, o = x.reshape(-1), y.reshape(-1), o.reshape(-1)
-    s, X, Y, Z = _scratch(n_s, x), _scratch(n_m, x), _scratch(n_m, x), _scratch(n_m, x)
+    s, X, Y, Z = scratch(n_s, x), scratch(n_m, x), scratch(n_m, x), scratch(n_m, x)
     runs, rows, terms, numbers = there
     runs_b, rows_b, terms_b, numbers_b = back
     n_runs, n_runs_b = len(runs) // 6, len(runs_b) // 6

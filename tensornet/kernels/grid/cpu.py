@@ -4,12 +4,11 @@ A vector holds channels where there are many, and samples where there are few. N
 but one ring per vector is stored.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._tile import BYTES
+from tensornet.kernels._tile import BYTES, zeros
 from tensornet.kernels.grid import tiles
 from tensornet.kernels.grid.rings import back, fall, ring, rise
 from tensornet.kernels.grid.tables import degree_of, tables
@@ -19,16 +18,7 @@ _GRAIN = 200_000  # multiplications worth a thread
 
 
 @_bridge.jit
-def _aligned(n, like):  # type: ignore[no-untyped-def]  # Numba infers them
-    """Zeros that start where a vector may."""
-    lanes = BYTES // like.itemsize
-    found = np.zeros(n + lanes, like.dtype)
-    start = -(found.ctypes.data // like.itemsize) % lanes
-    return found[start : start + n]
-
-
-@_bridge.jit
-def _fetch(x, components, c, first, last, to):  # type: ignore[no-untyped-def]
+def _fetch(x, components, c, first, last, to):  # type: ignore[no-untyped-def]  # Numba infers them
     """Columns of functions into vectors."""
     lanes = BYTES // x.itemsize
     if c % lanes == 0:
@@ -86,13 +76,13 @@ def _run(  # type: ignore[no-untyped-def]
     lanes = BYTES // x.itemsize
     lx, ly, lz = degrees
     i, j, k = (lx + 1) ** 2, (ly + 1) ** 2, (lz + 1) ** 2
-    f = _aligned(heights * (2 * lx + 2) * lanes, x)
-    g = _aligned(heights * (2 * ly + 2) * lanes, x)
-    o = _aligned(heights * (2 * lz + 2) * lanes, x)
+    f = zeros(heights * (2 * lx + 2) * lanes, x)
+    g = zeros(heights * (2 * ly + 2) * lanes, x)
+    o = zeros(heights * (2 * lz + 2) * lanes, x)
     n_ring = 4 * quads * lanes
-    values = _aligned(n_ring, x)
-    others = _aligned(n_ring * (heights if mode == SHARED else 1), x)
-    a, b, z = _aligned(i * lanes, x), _aligned(j * lanes, x), _aligned(k * lanes, x)
+    values = zeros(n_ring, x)
+    others = zeros(n_ring * (heights if mode == SHARED else 1), x)
+    a, b, z = zeros(i * lanes, x), zeros(j * lanes, x), zeros(k * lanes, x)
     per_sample = c // lanes
     for block in range(first, last):
         start, items = block * lanes, 1

@@ -74,6 +74,9 @@ def tables(degrees: tuple[int, ...], single: bool) -> Tables:
     Args:
         degrees: Of each factor.
         single: Whether the numbers are of float32.
+
+    Returns:
+        The arrays.
     """
     found = grid(degrees)
     whole, numbers, n_whole, n_numbers = [], [], 8 * len(degrees), 0
@@ -127,8 +130,11 @@ def meridian(l_max: int, height: Array) -> Array:  # (h, l, m)
         height: Cosines of the angle from the pole.
 
     Returns:
-        Zero where the order is above the degree. References: Holmes & Featherstone, A unified
-        approach to the Clenshaw summation (2002), for the recursion that does not overflow.
+        One harmonic per height, degree and order; zero where the order is above the degree.
+
+    References:
+        Holmes & Featherstone, A unified approach to the Clenshaw summation (2002), for the
+        recursion that does not overflow.
     """
     sine = np.sqrt(1 - height * height)
     P = np.zeros((len(height), l_max + 1, l_max + 1))
@@ -152,6 +158,9 @@ def points(l_max: int, degree: int) -> tuple[Array, Array]:  # (g, m), (g,)
     Args:
         l_max: Highest degree of the harmonics.
         degree: Of the polynomials that are to be integrated exactly.
+
+    Returns:
+        One row per point, and the weights of the points.
     """
     height, weight = np.polynomial.legendre.leggauss(degree // 2 + 1)
     n = degree + 1
@@ -174,6 +183,9 @@ def grid(degrees: tuple[int, ...]) -> Grid:
 
     Args:
         degrees: Of each factor.
+
+    Returns:
+        The grid.
     """
     total = sum(degrees)
     n_heights = 2 * (total // 4 + 1)

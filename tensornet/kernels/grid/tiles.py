@@ -6,13 +6,11 @@ Arrays are flat, and a vector holds one number of as many functions as it has la
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils
 
 from tensornet.kernels._code import Code, vector_code
+from tensornet.kernels._tile import each_case
 from tensornet.kernels.grid.tables import HIGH, TALL, WIDE
-
-_INT32 = ir.IntType(32)
 
 
 def _sums(code: Code, n: int) -> list[Any]:
@@ -21,16 +19,8 @@ def _sums(code: Code, n: int) -> list[Any]:
 
 def _by_rows(code: Code, emit: Callable[..., None], most: int) -> None:
     """The code for the number of rows that is asked for, one to `most`."""
-    b = code.b
-    end = b.append_basic_block("end")
-    switch = b.switch(code.at["rows"], end)
-    for rows in range(1, most + 1):
-        block = b.append_basic_block("rows")
-        switch.add_case(code.int(rows), block)
-        b.position_at_end(block)
+    for rows in each_case(code.b, code.at["rows"], range(1, most + 1)):
         emit(code, rows)
-        b.branch(end)
-    b.position_at_end(end)
 
 
 def _rise(code: Code, rows: int) -> None:
@@ -147,18 +137,7 @@ def _turn(code: Code) -> None:
     """Transpose a square of numbers, as wide as a vector."""
     lanes = code.simd.lanes
     rows = [code.load("x", "x0", code.times(code.int(q), "xt")) for q in range(lanes)]
-    width = lanes // 2
-    while width:  # exchange blocks of this width across the diagonal
-        for q in range(lanes):
-            if not q & width:
-                one, two = rows[q], rows[q + width]
-                low = [r if not r & width else r - width + lanes for r in range(lanes)]
-                high = [r + width if not r & width else r + lanes for r in range(lanes)]
-                for to, order in ((q, low), (q + width, high)):
-                    mask = ir.Constant(ir.VectorType(_INT32, lanes), order)
-                    rows[to] = code.b.shuffle_vector(one, two, mask)
-        width //= 2
-    for i, row in enumerate(rows):
+    for i, row in enumerate(code.simd.transposed(rows)):
         code.store(row, "o", "o0", code.times(code.int(i), "ot"))
 
 

@@ -8,13 +8,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tensornet.kernels._tile import Vectors
-from tensornet.kernels._vector import Code
+from tensornet.kernels._vector import Call
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def root(typing: Any, x: Any) -> Any:
     """Square roots."""
-    return x(x), lambda *emit: Code(*emit).call("sqrt", emit[3][0])
+    return x(x), lambda *emit: Call(*emit).call("sqrt", emit[3][0])
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -25,7 +25,7 @@ def over_root(typing: Any, x: Any) -> Any:
     """
 
     def code(*emit: Any) -> Any:
-        c, b = Code(*emit), emit[1]
+        c, b = Call(*emit), emit[1]
         (s,) = c.args
         if c.simd.size == 4:
             return b.fdiv(c.simd.constant(1.0), c.call("sqrt", s))
@@ -45,7 +45,7 @@ def over_root(typing: Any, x: Any) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]
 def absolute(typing: Any, x: Any) -> Any:
     """Absolute values."""
-    return x(x), lambda *emit: Code(*emit).call("fabs", emit[3][0])
+    return x(x), lambda *emit: Call(*emit).call("fabs", emit[3][0])
 
 
 @intrinsic  # type: ignore[untyped-decorator]

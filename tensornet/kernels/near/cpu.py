@@ -16,7 +16,7 @@ from tensornet.kernels._vector import every, fill, load, store
 Array = np.ndarray[Any, Any]
 _GRAIN = 256  # targets worth a thread
 _CHUNK = 512  # charges of a row at a time
-COULOMB, YUKAWA, DISPERSION = 0, 1, 2
+COULOMB, YUKAWA, DISPERSION = 0, 1, 2  # 1/r, exp(-screening r)/r, 1/r⁶
 
 
 @_bridge.jit
@@ -40,12 +40,12 @@ def _horner(z, n, coefficients, value, slope):  # type: ignore[no-untyped-def]
 @_bridge.jit
 def _kernel(kind, screening, square, n, value, slope):  # type: ignore[no-untyped-def]
     """The kernel and its derivative by the squared distance, both less what stands there."""
-    if kind == 0:
+    if kind == COULOMB:
         for k in range(n):
             r = 1 / np.sqrt(square[k])
             value[k] = r - value[k]
             slope[k] = -0.5 * r * r * r - slope[k]
-    elif kind == 1:
+    elif kind == YUKAWA:
         for k in range(n):
             r = np.sqrt(square[k])
             screened = np.exp(-screening * r) / r

@@ -108,6 +108,9 @@ def readout(
         bias: Its bias.
         of_output: Weights of the last one.
         output: Where outputs are added.
+
+    Returns:
+        The last layer, and the derivative of the outputs in the scalars.
     """
     last, slope = (np.empty((len(x), len(bias)), x.dtype) for _ in range(2))
     given = inwards.reshape(-1), bias, of_output, inwards.T.reshape(-1)

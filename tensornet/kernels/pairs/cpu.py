@@ -5,12 +5,14 @@ than all else in a small molecule. They are those of `tensornet.layers`: `level_
 `polynomial_envelope` with its power of six, and `ZBL`.
 """
 
+import math
 from math import exp, sqrt
 from typing import Any
 
 import numpy as np
 
 from tensornet.kernels import _bridge
+from tensornet.kernels._index import check_range
 from tensornet.kernels._tile import BYTES
 
 
@@ -138,7 +140,7 @@ def _collect(  # type: ignore[no-untyped-def]
 def _receive(  # type: ignore[no-untyped-def]
     total, vectors, along, across, ends, chosen, gradients, forces, virials
 ):
-    """Add, and sum up at the atoms."""
+    """Add derivatives along and across edges, and sum forces and virials up at the atoms."""
     for e in range(total):
         s, r = ends[0, e], ends[1, e]
         for a in range(3):
@@ -220,17 +222,16 @@ class Edges:
             cutoff: Where envelopes and edges end, Å.
 
         Raises:
-            IndexError: If an atom or a species is out of range.
+            IndexError: If an end of an edge or a species is out of range.
         """
         self.total = _measure(
             vectors, sender, receiver, species, pairs, terms, flat, cutoff, self.chosen,
             self.starts, self.ends, self.vectors, self.numbers, self.pair, self.sums,
         )  # fmt: skip
         if self.total < 0:
-            raise IndexError(
-                f"`measure(sender=..., receiver=...)` must be from 0 to {len(species) - 1}. "
-                "Got others."
-            )
+            check_range("measure", "sender", sender, len(species))
+            check_range("measure", "receiver", receiver, len(species))
+            check_range("measure", "species", species, math.isqrt(len(pairs)))
 
     def collect(
         self,
@@ -251,7 +252,16 @@ class Edges:
         )
 
     def receive(self, n: int, e: int) -> tuple[Array, Array, Array]:  # (e, 3), (n, 3), (n, 3, 3)
-        """Give the derivatives in the edges that were given, forces and virials of the atoms."""
+        """Sum up the derivatives: those in the edges that were given, forces, and virials.
+
+        Args:
+            n: Number of atoms.
+            e: Number of edges that were given.
+
+        Returns:
+            Derivatives in the vectors of the edges, zero for those that are too long; forces of
+            the atoms; and their virials, of which each end of an edge takes a half.
+        """
         shapes = (e, 3), (n, 3), (n, 3, 3)
         gradients, forces, virials = (np.zeros(shape, self.along.dtype) for shape in shapes)
         _receive(

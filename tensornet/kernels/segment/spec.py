@@ -19,17 +19,19 @@ def segment_sum(
 
     Args:
         x: One row per edge.
-        receiver: Where each edge goes.
+        receiver: For each edge the node it goes to, 0 to n - 1.
         n: Number of receivers.
 
     Returns:
         One row per receiver, zero where no edge goes.
 
     Raises:
-        IndexError: If a receiver is not from 0 to n - 1; on a GPU results are not numbers then.
+        TypeError: If the receivers are not of int64.
+        ValueError: If the shapes or devices differ from what is said above.
+        IndexError: If a receiver is out of range. On a GPU the result is NaN instead.
 
     Derivatives:
-        Any order.
+        Any order, in x.
 
     Examples:
         >>> segment_sum(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([2, 0, 2]), 3)
@@ -49,16 +51,18 @@ def segment_rows(
 
     Args:
         x: One row per receiver.
-        receiver: Where each edge goes.
+        receiver: For each edge the node it goes to, 0 to n - 1.
 
     Returns:
         One row per edge.
 
     Raises:
-        IndexError: If a receiver is not from 0 to n - 1.
+        TypeError: If the receivers are not of int64.
+        ValueError: If the shapes or devices differ from what is said above.
+        IndexError: If a receiver is out of range. On a GPU CUDA stops with an assertion.
 
     Derivatives:
-        Any order.
+        Any order, in x.
 
     Examples:
         >>> segment_rows(torch.tensor([[1.0], [2.0]]), torch.tensor([1, 0, 1]))

@@ -1,4 +1,7 @@
-"""Channelwise products by a sparse coupling: each channel of one input meets that of another."""
+"""Channelwise products by a sparse coupling: each channel of one input meets that of another.
+
+`spec.py` first; how the CPU walks through a coupling is said in `plan.py`.
+"""
 
 from tensornet.kernels.sparse.spec import sparse_product as sparse_product
 from tensornet.kernels.sparse.spec import sparse_slopes as sparse_slopes

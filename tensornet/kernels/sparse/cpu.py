@@ -7,14 +7,13 @@ row and channel. Rows are spread over threads.
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tensornet.kernels import _bridge
-from tensornet.kernels._tile import BYTES
+from tensornet.kernels._tile import BYTES, zeros
 from tensornet.kernels.sparse.plan import Tables, tables
-from tensornet.kernels.sparse.spec import _one_or_all
+from tensornet.kernels.sparse.spec import one_or_all
 from tensornet.kernels.sparse.tiles import (
     VECTORS,
     add,
@@ -95,11 +94,9 @@ def _weighted_slopes(  # type: ignore[no-untyped-def]
 
 
 @_bridge.jit
-def _scratch(n, x):  # type: ignore[no-untyped-def]
-    """Room for n places, each on a boundary of vectors."""
-    lanes = BYTES // x.itemsize
-    s = np.empty((n * VECTORS + 1) * lanes, x.dtype)
-    return s[-s.ctypes.data % BYTES // x.itemsize :]
+def scratch(n, x):  # type: ignore[no-untyped-def]
+    """Room for n places."""
+    return zeros(n * VECTORS * BYTES // x.itemsize, x)
 
 
 @_bridge.jit
@@ -108,7 +105,7 @@ def _each_product(whole, values, n_s, x, y, o, first, last):  # type: ignore[no-
     tables, c, lanes = _split(whole, values), x.shape[2], BYTES // x.itemsize
     n_x, n_y, n_o = x.shape[1] * c, y.shape[1] * c, o.shape[1] * c
     x, y, o = x.reshape(-1), y.reshape(-1), o.reshape(-1)
-    s = _scratch(n_s, x)
+    s = scratch(n_s, x)
     for r in range(first, last):
         x0, y0, o0 = r * n_x, r * n_y, r * n_o
         o[o0 : o0 + n_o] = 0
@@ -123,7 +120,7 @@ def _each_weighted(whole, values, n_s, x, y, w, o, first, last):  # type: ignore
     n_x, n_y, n_o = x.shape[1] * c, y.shape[1] * c, o.shape[1] * c
     n_w = 0 if len(w) == 1 else w.shape[1] * c
     x, y, w, o = x.reshape(-1), y.reshape(-1), w.reshape(-1), o.reshape(-1)
-    s = _scratch(n_s, x)
+    s = scratch(n_s, x)
     for r in range(first, last):
         x0, y0, w0, o0 = r * n_x, r * n_y, r * n_w, r * n_o
         o[o0 : o0 + n_o] = 0
@@ -137,7 +134,7 @@ def _each_slope(whole, values, n_s, x, y, g, u, v, first, last):  # type: ignore
     tables, c, lanes = _split(whole, values), x.shape[2], BYTES // x.itemsize
     n_x, n_y, n_g = x.shape[1] * c, y.shape[1] * c, g.shape[1] * c
     x, y, g, u, v = x.reshape(-1), y.reshape(-1), g.reshape(-1), u.reshape(-1), v.reshape(-1)
-    s = _scratch(n_s, x)
+    s = scratch(n_s, x)
     for r in range(first, last):
         x0, y0, g0 = r * n_x, r * n_y, r * n_g
         u[x0 : x0 + n_x] = 0
@@ -158,7 +155,7 @@ def _each_weighted_slope(  # type: ignore[no-untyped-def]
     n_o, n_w = n_w, 0 if len(w) == 1 else n_w
     x, y, w, g = x.reshape(-1), y.reshape(-1), w.reshape(-1), g.reshape(-1)
     u, v, o = u.reshape(-1), v.reshape(-1), o.reshape(-1)
-    s, t = _scratch(n_s, x), _scratch(n_r, x)
+    s, t = scratch(n_s, x), scratch(n_r, x)
     for r in range(first, last):
         x0, y0, w0, g0, o0 = r * n_x, r * n_y, r * n_w, r * n_g, r // share * n_o
         u[x0 : x0 + n_x] = 0
@@ -262,7 +259,7 @@ def weighted(
     i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor, n_k: int,
 ) -> Tensor:  # fmt: skip
     """`weighted_product`."""
-    _one_or_all("weighted_product", x, w)
+    one_or_all("weighted_product", x, w)
     layout, (x, y, w) = _layout(x, y, w)
     n, n_i, width = x.shape
     sizes = n_i, y.shape[1], n_k, w.shape[1]
@@ -289,7 +286,7 @@ def weighted_slopes(
     i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`weighted_slopes`."""
-    _one_or_all("weighted_slopes", x, w)
+    one_or_all("weighted_slopes", x, w)
     shared = len(w) != len(x)
     share = _SHARE if shared else 1
     layout, (x, y, w, g) = _layout(x, y, w, g)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tensornet.kernels import _bridge
 from tensornet.kernels._index import order_and_starts
-from tensornet.kernels.sparse.spec import _one_or_all
+from tensornet.kernels.sparse.spec import one_or_all
 
 
 def product_kernel(real: Any) -> Any:
@@ -128,7 +128,7 @@ def weighted(
     i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor, n_k: int,
 ) -> Tensor:  # fmt: skip
     """`weighted_product` with one thread per number."""
-    _one_or_all("weighted_product", x, w)
+    one_or_all("weighted_product", x, w)
     return _weighted(x, y, w, i, j, k, p, values, n_k)
 
 
@@ -137,7 +137,7 @@ def weighted_slopes(
     i: Tensor, j: Tensor, k: Tensor, p: Tensor, values: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`weighted_slopes`, one after the other."""
-    _one_or_all("weighted_slopes", x, w)
+    one_or_all("weighted_slopes", x, w)
     gx = _weighted(g, y, w, k, j, i, p, values, x.shape[1])
     gy = _weighted(x, g, w, i, k, j, p, values, y.shape[1])
     if len(w) == len(x):

@@ -69,12 +69,18 @@ def tables(name: str, letters: str, sizes: tuple[int, ...], width: int, *tensors
         letters: ``"ijk"`` or ``"ijkp"``.
         sizes: Of each letter.
         width: Number of channels.
-        tensors: An index for each letter, then the values.
+        tensors: An index for each letter, then the values, (t,) each.
+
+    Returns:
+        The tables.
+
+    Raises:
+        IndexError: If an index is out of range.
     """
     arrays = _bridge.arrays(*tensors)
     key = (*map(id, tensors), name, sizes, width)
     known = _recent.get(key)
-    # Tensors may be changed in place, and names of dead ones given again: only content counts.
+    # Tensors may be changed in place, and an id be given again: only content counts.
     if known is not None and all(map(np.array_equal, known[0], arrays)):
         return known[1]
     content = (a.tobytes() for a in arrays)

@@ -156,7 +156,7 @@ def weighted_product(
         >>> weighted_product(x, x, 10 * x[:1], zero, zero, zero, zero, one, 1).flatten()
         tensor([ 80., 500.])
     """
-    _one_or_all("weighted_product", x, w)
+    one_or_all("weighted_product", x, w)
     pairs = x.index_select(1, at_i) * y.index_select(1, at_j) * values[:, None]
     pairs = pairs * w.index_select(1, at_p)
     return pairs.new_zeros(x.shape[0], k, x.shape[2]).index_add(1, at_k, pairs)
@@ -207,7 +207,7 @@ def weighted_slopes(
         >>> gx.flatten(), float(gw)
         (tensor([12., 30.]), 29.0)
     """
-    _one_or_all("weighted_slopes", x, w)
+    one_or_all("weighted_slopes", x, w)
     left, right = x.index_select(1, at_i), y.index_select(1, at_j)
     slope, weight = g.index_select(1, at_k) * values[:, None], w.index_select(1, at_p)
     gx, gy, gw = slope * weight * right, slope * weight * left, left * right * slope
@@ -220,7 +220,8 @@ def weighted_slopes(
     )
 
 
-def _one_or_all(name: str, x: Tensor, w: Tensor) -> None:
+def one_or_all(name: str, x: Tensor, w: Tensor) -> None:
+    """Refuse weights that have neither one row nor as many as x, with a ValueError."""
     if w.shape[0] != 1 and w.shape[0] != x.shape[0]:
         raise ValueError(
             f"`{name}(w=...)` must have 1 row or the {x.shape[0]} of `x`. Got {w.shape[0]}."

@@ -172,7 +172,6 @@ def _long(code: _Channels, n_terms: Any) -> Any:
     """One sum of any length."""
     b = code.b
     total = code.variable()
-    b.store(code.simd.constant(0.0), total)
     with cgutils.for_range(b, n_terms) as loop:
         vector = code.load("s", code.whole("terms", "t", loop.index))
         code.add_to(total, code.every("values", "value", loop.index), vector)

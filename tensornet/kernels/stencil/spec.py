@@ -26,7 +26,7 @@ def stencil_lines(
 
     ``out = diagonal x - sum over axes of (w[p] x[p + 1] + w[p - 1] x[p - 1])``, where p counts
     along the axis: ``w[p]`` couples the cells p and p + 1, the last weight the last cell and the
-    first. It is the cheapest of the three: numbers pass through memory for x, diagonal, and out.
+    first. It is the cheapest of the three: only x, the diagonal and the result pass through memory.
 
     Args:
         x: Fields.
@@ -172,11 +172,11 @@ def embed_runs(
         Rows of the grid.
 
     Raises:
-        TypeError: If the dtypes differ from what is said above.
-        ValueError: If the shapes or devices do.
+        TypeError: If the runs are not of int64.
+        ValueError: If the shapes or devices differ from what is said above.
 
     Derivatives:
-        Any order.
+        Any order, in x.
 
     Examples:
         >>> first, start, length = torch.tensor([[0, 3], [0, 2], [2, 1]])
@@ -208,11 +208,11 @@ def restrict_runs(
         Rows of numbers, zero where no run goes.
 
     Raises:
-        TypeError: If the dtypes differ from what is said above.
-        ValueError: If the shapes or devices do.
+        TypeError: If the runs are not of int64.
+        ValueError: If the shapes or devices differ from what is said above.
 
     Derivatives:
-        Any order.
+        Any order, in x.
 
     Examples:
         >>> first, start, length = torch.tensor([[0, 3], [0, 2], [2, 1]])
