@@ -129,7 +129,6 @@ def test_contacts_level_out_and_repel() -> None:
     for d in (1.34, 1.2, 1.02, 1.0, 0.6):
         g = graph(Atoms("HCO2", [[0, 0, 0], [0, 0, d], [0.9, 1.3, 0.3], [0, 1.9, 0.6]]), 5.0)
         same(quick(g), reference(g), OF_TABLES)
-        g.pos.requires_grad_(False)
     assert len(inference.weights.certificates) == 7
     inference.weights.tables = False
     same(quick(g), reference(g), 1e-12)

@@ -5,6 +5,7 @@ keep the old files: a version that was released stays readable.
 """
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def functional_answer(path: Path) -> list[float]:
     return [*map(float, mean), *map(float, variance)]
 
 
+@cache
 def answers() -> dict[str, list[float]]:
     found = {name: potential_answer(GOLDEN / f"{name}.safetensors") for name in POTENTIALS}
     found["direction"] = direction_answer(GOLDEN / "direction.safetensors")

@@ -33,7 +33,7 @@ CONFIGS = {
     "tdn-so3": {**TINY, "l_max": 1, "symmetry": "SO(3)", "basis": "gaussian"},
     "gaunt": GAUNT,
     "gaunt-ranks": {**GAUNT, "l_max": 1, "path_rank": 2, "order": 2, "layers": 3},
-    "gaunt-cg": {**GAUNT, "l_max": 1, "coupling": "clebsch_gordan"},
+    "gaunt-powers": {**GAUNT, "l_max": 1, "coupling": "gaunt"},
     "gaunt-scalar": {**GAUNT, "l_max": 0, "l_features": 0, "layers": 1, "repulsion": False},
     "tdn-scalar": {**TINY, "l_max": 0, "repulsion": False, "pair_species": False},
 }
