@@ -1,4 +1,9 @@
-"""Equivariant bilinear maps of features, one coupling in several formats."""
+"""Equivariant bilinear maps of features: one third-order tensor, the coupling, in several formats.
+
+Read `base` first: what every product is called with, what it certifies and what it costs. Then
+`coupling`: the dense tensors that products are held to. Each product has a file of its own, those
+on the sphere share `gaunt_transform`, and `select` times the products that compute the same map.
+"""
 
 from tensornet.products.aligned import AlignedProduct as AlignedProduct
 from tensornet.products.base import Certificate as Certificate

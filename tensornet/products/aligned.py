@@ -1,5 +1,7 @@
 """The exact product with the harmonics of an edge, where the edge is the polar axis."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,13 @@ class AlignedProduct(Product):
     On the axis only orders m with m, and m with -m, meet. A feature is turned there, multiplied by
     these few numbers and turned back, all in the cache: some l_max³ multiplications per channel
     instead of the (l_max + 1)⁴ of `EdgeProduct`. The turn itself is never differentiated: the
-    product is equivariant, so its slope in the direction is a torque, smooth on the axis too.
+    product is equivariant, so that its derivative by the direction follows from infinitesimal
+    rotations of the features, without a singularity on the axis.
 
     `x2` must be harmonics of a vector, one channel, times any number not zero: only its degrees
-    zero and one are read, and its slope stands there. Through `spherical_harmonics` that gives
-    exact slopes in positions, of every order; for an `x2` that is no harmonics, neither result nor
-    slope is that of `EdgeProduct`. A vector of length zero gives NaN.
+    zero and one are read, and its gradient stands there. Through `spherical_harmonics` that gives
+    exact derivatives by positions, of every order; for an `x2` that is not harmonics, neither
+    result nor gradient is that of `EdgeProduct`. A vector of length zero gives NaN.
 
     Args:
         l_max: Highest degree.
@@ -28,6 +31,9 @@ class AlignedProduct(Product):
             samples and channels: they are summed to one set of numbers on the axis, at no cost per
             sample. Weights of a path that differ by channel or sample do not stay apart there.
         odd_paths: As in `Product`.
+
+    Raises:
+        ValueError: As in `Product`; in a call, if weights of paths differ by sample or channel.
 
     Derivatives:
         Any order, to the features, weights, and the vectors behind `x2`.
@@ -62,16 +68,12 @@ class AlignedProduct(Product):
         self,
         x2: Tensor,  # (..., j, 1)
     ) -> Tensor:  # (..., 4, 1)
-        """Keep what tells the vector and its factor.
+        """Keep the harmonics of degrees zero and one, which tell the vector and the factor.
 
         Raises:
             ValueError: If `x2` has more than one channel.
         """
-        if x2.shape[-1] != 1:
-            raise ValueError(
-                f"`AlignedProduct(x2=...)` must have 1 channel. Got {x2.shape[-1]}. "
-                "(Take `ClebschGordanProduct` or `CPProduct`.)"
-            )
+        self._check_one_channel(x2)
         if self.l_max:
             return x2[..., :4, :]
         axis = x2.new_tensor([[0.0], [1.0], [0.0]]).expand(*x2.shape[:-2], 3, 1)
@@ -106,10 +108,11 @@ class AlignedProduct(Product):
         batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
         d, c = x1.shape[-2:]
         factor = prepared[..., 0, :]  # the harmonic of degree zero
-        vectors = (prepared[..., 1:, 0] * factor).expand(*batch, 3).reshape(-1, 3)
+        n = math.prod(batch)
+        vectors = (prepared[..., 1:, 0] * factor).expand(*batch, 3).reshape(n, 3)
         weight = factor if expanded is None or not shared else factor * expanded
-        weight = weight.expand(*batch, c).reshape(-1, c)
-        x1 = x1.expand(*batch, d, c).reshape(-1, d, c)
+        weight = weight.expand(*batch, c).reshape(n, c)
+        x1 = x1.expand(*batch, d, c).reshape(n, d, c)
         out = aligned_product(x1, vectors, weight, core).reshape(*batch, d, c)
         return out if shared else self._on_output(out, expanded)
 

@@ -41,8 +41,9 @@ class Cost:
     """What one call costs.
 
     Args:
-        multiplies: Multiplications.
-        bytes: Size of inputs, weights and output, which have to pass through memory, in float64.
+        multiplies: Number of multiplications.
+        bytes: Size in float64 of the inputs, the weights, the output and what `Product.prepare`
+            makes of the second input: what has to pass through memory.
     """
 
     multiplies: int
@@ -74,6 +75,30 @@ def dimension(listed: Sequence[Path], copies: int) -> int:
     return int(torch.linalg.matrix_rank(derivative.flatten(1)))
 
 
+def one_batch(
+    x1: Tensor,  # (..., i, c)
+    x2: Tensor,  # (..., j, b)
+) -> tuple[Tensor, Tensor, torch.Size]:  # (n, i, c), (n, j, b)
+    """Broadcast the batch axes of two features, and make one axis of them.
+
+    Args:
+        x1: First feature.
+        x2: Second feature.
+
+    Returns:
+        Both features, and the batch axes to give back to the result.
+    """
+    batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+    n = math.prod(batch)
+    one, two = (x.expand(*batch, -1, -1).reshape(n, *x.shape[-2:]) for x in (x1, x2))
+    return one, two, batch
+
+
+def _casts(device: torch.device) -> bool:
+    """Whether autocast is on, which makes one dtype of several itself."""
+    return device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
+
+
 class Constants(nn.Module):
     """A module with constant tensors, which are exact again when it returns to float64."""
 
@@ -92,6 +117,13 @@ class Constants(nn.Module):
         self._exact[name] = exact
         dtype = torch.get_default_dtype()
         self.register_buffer(name, exact.to(dtype).contiguous(), persistent=False)
+
+    def _dtype(self) -> torch.dtype | None:
+        """Give the dtype of the constants, none if there are none but whole numbers."""
+        for name in self._exact:
+            found = self._buffers[name]
+            return None if found is None else found.dtype
+        return None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -116,6 +148,10 @@ class Product(Constants, ABC):
             or (..., p, 1) where all channels share them.
         odd_paths: Whether paths of odd l1 + l2 + l3 are kept. Without them the product is
             equivariant under all of O(3) for features of natural parity (-1)^l.
+
+    Raises:
+        TypeError: If `l_max` is no whole number.
+        ValueError: If `l_max` is negative, or `path_weights` unknown.
     """
 
     kind: str = "clebsch_gordan"
@@ -124,11 +160,7 @@ class Product(Constants, ABC):
         super().__init__()
         name = type(self).__name__
         _check.at_least(name, 0, l_max=l_max)
-        if path_weights not in PATH_WEIGHTS:
-            raise ValueError(
-                f"`{name}(path_weights=...)` must be one of {', '.join(PATH_WEIGHTS)}. "
-                f"Got {path_weights!r}."
-            )
+        _check.one_of(name, PATH_WEIGHTS, path_weights=path_weights)
         self.l_max = l_max
         self.dim = dim(l_max)
         self.path_weights = path_weights
@@ -149,14 +181,21 @@ class Product(Constants, ABC):
             x2: Second input, all channels or one.
             weight: Last axes as `weight_shape` says, any batch in front.
 
+        Returns:
+            The product, its batch that of all arguments broadcast.
+
         Raises:
-            ValueError: If shapes or weights do not fit.
+            TypeError: If an argument is no tensor, or the dtypes of the inputs and of the product
+                differ.
+            ValueError: If shapes, weights or devices do not fit.
         """
         self._check_call(x1, x2, weight)
-        expanded = None if weight is None else self.expand(weight)
+        return self._product(x1, x2, None if weight is None else self.expand(weight))
+
+    def _product(self, x1: Tensor, x2: Tensor, expanded: Tensor | None) -> Tensor:
         return self.multiply(x1, self.prepare(x2), expanded)
 
-    # Layers that use one edge many times take the three steps of `forward` apart.
+    # Layers that use one edge many times call `prepare`, `expand` and `multiply` themselves.
 
     @abstractmethod
     def prepare(
@@ -187,7 +226,7 @@ class Product(Constants, ABC):
         """Count the work of one call on `n` pairs with a one-channel second input."""
 
     def paths(self) -> tuple[Path, ...]:
-        """List the degrees (l1, l2, l3) that couple."""
+        """List the degrees (l1, l2, l3) that may couple, in the order of their weights."""
         return paths(self.l_max, odd_paths=self.odd_paths)
 
     def target(self) -> Tensor:  # (i, j, k)
@@ -207,9 +246,9 @@ class Product(Constants, ABC):
         for path in paths(self.l_max):
             W = wigner_3j(*path)
             symmetric[block(path)] = (computed[block(path)] * W).sum() * W
-        norm = float(computed.norm())
+        norm, wanted = float(computed.norm()) or 1.0, float(target.norm()) or 1.0
         return Certificate(
-            approximation=float((computed - target).norm() / target.norm()),
+            approximation=float((computed - target).norm()) / wanted,
             equivariance=math.sqrt(2) * float((computed - symmetric).norm()) / norm,
             parity=float((computed - even_part(computed)).norm()) / norm,
         )
@@ -254,7 +293,11 @@ class Product(Constants, ABC):
         return dimension(found, copies)
 
     def weight_shape(self, channels: int) -> tuple[int, ...]:
-        """Give the last axes of `weight`, empty if there is none."""
+        """Give the last axes of `weight`, empty if there is none.
+
+        Args:
+            channels: Number of channels of the first input.
+        """
         if self.path_weights == "path":
             return len(self.paths()), channels
         return {
@@ -267,6 +310,7 @@ class Product(Constants, ABC):
         if weight is None and self.path_weights == "none" and self._plain(x1, x2):
             return
         name = type(self).__name__
+        self._check_dtypes(name, x1, x2)
         d = self.dim
         channels = _check.shapes(name, x1=(x1, f"... {d} c"), x2=(x2, f"... {d} b"))
         if channels["b"] not in (1, channels["c"]):
@@ -286,13 +330,44 @@ class Product(Constants, ABC):
             raise ValueError(
                 f"`{name}(weight=...)` must end in shape {expected}. Got {tuple(weight.shape)}."
             )
+        batches = [tuple(x1.shape[:-2]), tuple(x2.shape[:-2])]
+        if weight is not None:
+            batches.append(tuple(weight.shape[: -len(expected)]))
+        try:
+            torch.broadcast_shapes(*batches)
+        except RuntimeError as error:
+            raise ValueError(
+                f"`{name}(x1, x2, weight)` must have batches that broadcast. "
+                f"Got {', '.join(map(str, batches))}."
+            ) from error
+
+    def _check_dtypes(self, name: str, x1: Tensor, x2: Tensor) -> None:
+        own = self._dtype()
+        if isinstance(x1, Tensor) and isinstance(x2, Tensor) and x1.device == x2.device:
+            alike = x1.dtype == x2.dtype and own in (None, x1.dtype)
+            if (alike and x1.is_floating_point()) or _casts(x1.device):
+                return
+        _check.one_kind(name, x1=x1, x2=x2)
+        if own is not None and x1.dtype != own:
+            raise TypeError(
+                f"`{name}(x1=...)` must have the dtype {own} of the product. Got {x1.dtype}. "
+                "(Take `product.to(dtype)`.)"
+            )
+
+    def _check_one_channel(self, x2: Tensor) -> None:
+        if x2.shape[-1] != 1:
+            raise ValueError(
+                f"`{type(self).__name__}(x2=...)` must have 1 channel. Got {x2.shape[-1]}. "
+                "(Take `ClebschGordanProduct` or `CPProduct`.)"
+            )
 
     def _plain(self, x1: Tensor, x2: Tensor) -> bool:
         """Whether two inputs fit, seen at a glance."""
         if not isinstance(x1, Tensor) or not isinstance(x2, Tensor) or min(x1.ndim, x2.ndim) < 2:
             return False
-        (d1, c1), (d2, c2) = x1.shape[-2:], x2.shape[-2:]
-        return d1 == self.dim and d2 == self.dim and c2 in (1, c1)
+        (*batch1, d1, c1), (*batch2, d2, c2) = x1.shape, x2.shape
+        alike = batch1 == batch2 and x1.dtype == x2.dtype and self._dtype() in (None, x1.dtype)
+        return alike and d1 == self.dim and d2 == self.dim and c2 in (1, c1)
 
     def _on_input(self, x1: Tensor, expanded: Tensor | None) -> Tensor:
         if expanded is None or self.path_weights != "separable":

@@ -13,8 +13,8 @@ ZERO = 1e-13  # of numbers of size one: what is smaller is rounding
 class ClebschGordanProduct(Product):
     """The sum over all paths of the coupling of degrees, each with a weight of its own if wanted.
 
-    Arguments, shapes and weights are those of `Product`. Weights may be those of a layer, without
-    batch axes, or belong to samples, as those of edges do. A second input of one channel is
+    Arguments, shapes, weights and errors are those of `Product`. Weights may be those of a layer,
+    without batch axes, or belong to samples, as those of edges do. A second input of one channel is
     contracted with the coupling first, once for all channels.
 
     Derivatives:
@@ -50,7 +50,10 @@ class ClebschGordanProduct(Product):
     at_p: Tensor
     values: Tensor
 
-    def prepare(self, x2: Tensor) -> Tensor:
+    def prepare(
+        self,
+        x2: Tensor,  # (..., j, c) or (..., j, 1)
+    ) -> Tensor:  # as x2
         """Leave the second input as it is."""
         return x2
 
@@ -65,7 +68,7 @@ class ClebschGordanProduct(Product):
         if w is not None:
             w = w.expand(*w.shape[:-1], c)
             w = w[None] if w.ndim == 2 else w.expand(*batch, -1, -1).reshape(n, *w.shape[-2:])
-        out = self._edges(x, y[..., 0], w) if y.shape[-1] < c else self._features(x, y, w)
+        out = self._edges(x, y[..., 0], w) if y.shape[-1] != c else self._features(x, y, w)
         return self._on_output(out.reshape(*batch, self.dim, c), expanded)
 
     def _features(self, x: Tensor, y: Tensor, w: Tensor | None) -> Tensor:

@@ -21,6 +21,13 @@ def paths(l_max: int, *, odd_paths: bool = True) -> tuple[Path, ...]:
         odd_paths: Whether to list those of odd l1 + l2 + l3 too. They turn true vectors into
             pseudovectors, so features of natural parity (-1)^l go without them.
 
+    Returns:
+        The triples in lexicographic order, which is that of weights per path.
+
+    Raises:
+        TypeError: If `l_max` is no whole number.
+        ValueError: If `l_max` is negative.
+
     Examples:
         >>> paths(1, odd_paths=False)
         ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
@@ -36,7 +43,14 @@ def paths(l_max: int, *, odd_paths: bool = True) -> tuple[Path, ...]:
 
 
 def block(path: Path) -> tuple[slice, slice, slice]:
-    """Give the place of a path's block in a coupling tensor."""
+    """Give the place of a path's block in a coupling tensor.
+
+    Args:
+        path: Degrees (l1, l2, l3) of the inputs and the output.
+
+    Returns:
+        A slice for each axis of a tensor (i, j, k).
+    """
     first, second, third = (slice(l * l, (l + 1) ** 2) for l in path)
     return first, second, third
 
@@ -55,6 +69,7 @@ def coupling(kind: str, l_max: int) -> Tensor:  # (i, j, k), each of size (l_max
         Index order first input, second input, output; float64.
 
     Raises:
+        TypeError: If `l_max` is no whole number.
         ValueError: If the kind is unknown or `l_max` negative.
 
     References:
@@ -65,8 +80,7 @@ def coupling(kind: str, l_max: int) -> Tensor:  # (i, j, k), each of size (l_max
         >>> round(float(coupling("gaunt", 1).square().sum()), 10)
         0.7957747155
     """
-    if kind not in KINDS:
-        raise ValueError(f"`coupling(kind=...)` must be one of {', '.join(KINDS)}. Got {kind!r}.")
+    _check.one_of("coupling", KINDS, kind=kind)
     _check.at_least("coupling", 0, l_max=l_max)
     return _coupling(kind, l_max).clone()
 
@@ -77,7 +91,10 @@ def even_part(
     """Keep the paths of even l1 + l2 + l3, which features of natural parity can carry.
 
     Args:
-        tensor: Any coupling with whole degrees on all three sides.
+        tensor: Any coupling with all degrees from zero on, on all three sides.
+
+    Returns:
+        The tensor with zeros on the other paths.
     """
     parity = [1 - 2 * (degrees(math.isqrt(d) - 1) % 2) for d in tensor.shape]
     sign = parity[0][:, None, None] * parity[1][:, None] * parity[2]
@@ -98,13 +115,21 @@ def _coupling(kind: str, l_max: int) -> Tensor:
     if kind == "gaunt":
         Y = spherical_harmonics(points, l_max, normalization="integral")
         return torch.einsum("g,gi,gj,gk->ijk", weights, Y, Y, Y)
-    Y, gradients = _tangential_gradients(points, l_max)
+    Y, gradients = with_gradients(points, l_max)
     crossed = torch.linalg.cross(gradients[:, :, None, :], gradients[:, None, :, :], dim=-1)
     return torch.einsum("g,gijx,gx,gk->ijk", weights, crossed, points, Y)
 
 
-def _tangential_gradients(points: Tensor, l_max: int) -> tuple[Tensor, Tensor]:
-    """Harmonics (g, m) and their gradients (g, m, 3), tangential since only directions count."""
+def with_gradients(
+    points: Tensor,  # (g, 3)
+    l_max: int,
+) -> tuple[Tensor, Tensor]:  # (g, m), (g, m, 3)
+    """Give orthonormal harmonics and their gradients, tangential since only directions count.
+
+    Args:
+        points: Points on the unit sphere.
+        l_max: Highest degree.
+    """
 
     def harmonics(r: Tensor) -> Tensor:
         return spherical_harmonics(r, l_max, normalization="integral")

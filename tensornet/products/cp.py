@@ -8,24 +8,22 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.formats import CP
-from tensornet.kernels import cp_product, cp_scaled, edge_convolution
-from tensornet.products.base import Cost, Product
-from tensornet.products.cp_factors import EXACT_RANKS as EXACT_RANKS
+from tensornet.kernels import edge_convolution
 from tensornet.products.cp_factors import factors
+from tensornet.products.terms import TermProduct
 from tensornet.so3 import dim
 
 SCHEDULES = ("tdn", "linear", "log", "full")
 
 
-class CPProduct(Product):
+class CPProduct(TermProduct):
     """The product as a sum of `rank` products of numbers: out = C ((Aᵀ x1) * (Bᵀ x2)).
 
     At the ranks known to be exact, the default, it is equivariant to round-off. Their factors are
     shipped up to degree three, where the rank is about as low as can be, and made directly above,
     with half as many terms as there are pairs of inputs. A lower rank is an approximation that
     breaks equivariance; `certificate` says by how much. Its factors come from `formats.cp`,
-    deterministic, once per process, in seconds.
+    which takes seconds, once per process, and always gives the same ones.
 
     Where the second input has one channel, as the harmonics of an edge, `EdgeProduct` is exact,
     has weights per path, and is faster at every degree; the CP format is for two inputs of many
@@ -42,6 +40,7 @@ class CPProduct(Product):
         odd_paths: As in `Product`.
 
     Raises:
+        TypeError: If `l_max`, `rank` or `tolerance` is of another kind.
         ValueError: If weights per path are asked for (one CP mixes the paths), or `rank` is
             below one or no schedule.
         RuntimeError: If `tolerance` is not met at an exact rank.
@@ -79,32 +78,11 @@ class CPProduct(Product):
             rank = scheduled_rank(rank, l_max)
         if rank is not None:
             _check.at_least("CPProduct", 1, rank=rank)
+        _check.tolerance("CPProduct", tolerance=tolerance)
         value = factors(l_max, rank, tolerance, odd_paths=odd_paths)
         for name, factor in zip("ABC", value.factors, strict=True):
             self._constant(name, factor.mT)
         self.rank = value.rank
-
-    A: Tensor  # (r, i)
-    B: Tensor  # (r, j)
-    C: Tensor  # (r, k)
-
-    def prepare(
-        self,
-        x2: Tensor,  # (..., j, c) or (..., j, 1)
-    ) -> Tensor:  # (..., j, c) or (..., r, 1)
-        """Take a second input of one channel to the terms. One of many stays as it is."""
-        return self.B @ x2 if x2.shape[-1] == 1 else x2
-
-    def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
-        """Take the inputs to the terms, multiply there, and come back: terms stay in the cache."""
-        x1 = self._on_input(x1, expanded)
-        batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
-        x1, prepared = (x.expand(*batch, -1, -1).reshape(-1, *x.shape[-2:]) for x in (x1, prepared))
-        if prepared.shape[-1] == 1:
-            out = cp_scaled(x1, prepared[..., 0], self.A, self.C)
-        else:
-            out = cp_product(x1, prepared, self.A, self.B, self.C)
-        return self._on_output(out.reshape(*batch, *out.shape[-2:]), expanded)
 
     def convolve(
         self,
@@ -170,22 +148,16 @@ class CPProduct(Product):
         )
         return self.C.mT @ summed
 
-    def to_dense(self) -> Tensor:  # (i, j, k)
-        """Sum the terms up."""
-        return CP((self.A.mT, self.B.mT, self.C.mT)).to_dense()
-
-    def cost(self, n: int, channels: int) -> Cost:
-        """Count the three small matrix products and the product of terms."""
-        multiplies = n * self.rank * (channels * (2 * self.dim + 1) + self.dim)
-        return Cost(multiplies, self._traffic(n, channels))
-
 
 def scheduled_rank(schedule: str, l_max: int) -> int:
-    """Give the rank that a schedule of the paper says.
+    """Give the rank that a schedule of the paper on tensor decomposition networks prescribes.
 
     Args:
         schedule: ``"tdn"``, ``"linear"``, ``"log"`` or ``"full"``, as `CPProduct` has them.
         l_max: Highest degree.
+
+    Returns:
+        The rank, at least one.
 
     Raises:
         ValueError: If there is no such schedule.

@@ -14,7 +14,7 @@ from tensornet.products.coupling import coupling, even_part
 from tensornet.so3 import dim
 
 # Smallest ranks at which `formats.cp` reached round-off, found by search, with and without odd
-# paths. Above, slices are paired, which takes half as many terms as there are pairs of inputs.
+# paths, by degree. At higher degrees `_paired` makes exact factors directly, of a higher rank.
 EXACT_RANKS = {
     True: {0: 1, 1: 8, 2: 30, 3: 90},
     False: {0: 1, 1: 6, 2: 18, 3: 52},
@@ -75,6 +75,9 @@ def exact_rank(l_max: int, *, odd_paths: bool = True) -> int:
         l_max: Highest degree.
         odd_paths: Whether the coupling has paths of odd l1 + l2 + l3.
 
+    Returns:
+        The rank of `factors`.
+
     Examples:
         >>> [exact_rank(l_max) for l_max in range(7)]
         [1, 8, 30, 90, 325, 684, 1225]
@@ -90,8 +93,8 @@ def write_factors(path: str | Path, degrees: tuple[int, ...] | None = None) -> d
 
     Args:
         path: File to write, in safetensors format: one tensor (3, d, r) per degree and parity.
-        degrees: Values of `l_max`. By default all that are shipped; seconds up to two, about two
-            minutes at three, longer above.
+        degrees: Values of `l_max`. By default all that are shipped. Up to two it takes seconds,
+            at three about two minutes.
 
     Returns:
         The relative error of each.
@@ -110,21 +113,20 @@ def write_factors(path: str | Path, degrees: tuple[int, ...] | None = None) -> d
             )
         for odd_paths in (True, False):
             key, rank = _key(l_max, odd_paths), EXACT_RANKS[odd_paths][l_max]
-            best = _best(_target(l_max, odd_paths), rank, l_max)
+            best = _best(_target(l_max, odd_paths), rank)
             found[key] = torch.stack(best.value.factors).contiguous()
             errors[key] = best.relative_error
     save_file(found, path)
     return errors
 
 
-def _best(target: Tensor, rank: int, l_max: int) -> Decomposition[CP]:
+def _best(target: Tensor, rank: int) -> Decomposition[CP]:
     """The first fit to round-off, from one seed after the other."""
-    method, steps = ("auto", 3000) if l_max <= _RESTARTED else ("als", 20000)
-    best = cp(target, rank, method=method, tolerance=1e-14, max_iterations=steps, seed=0)
+    best = cp(target, rank, tolerance=1e-14, max_iterations=3000, seed=0)
     for seed in range(1, 10):
         if best.relative_error <= 1e-13:
             break
-        other = cp(target, rank, method=method, tolerance=1e-14, max_iterations=steps, seed=seed)
+        other = cp(target, rank, tolerance=1e-14, max_iterations=3000, seed=seed)
         best = min(best, other, key=lambda result: result.relative_error)
     return best
 
@@ -159,12 +161,12 @@ def _target(l_max: int, odd_paths: bool) -> Tensor:
 
 @cache
 def _paired(l_max: int, odd_paths: bool) -> CP:
-    """Two slices of the first input in as many terms as a slice has rows.
+    """Exact factors from pairs of slices along the first input: d terms for every two slices.
 
-    Slice 0 is diagonal. Its terms, with other numbers of the first input, make a diagonal matrix of
-    any slice; so each slice may be changed by one. Two slices P and Q are made such that P has an
-    inverse and P⁻¹ Q has real eigenvalues and eigenvectors V, so P = (P V) V⁻¹ and
-    Q = (P V) diag(λ) V⁻¹ share their terms.
+    Slice 0 is diagonal, and takes d terms. With other numbers of the first input the same terms
+    give any diagonal matrix, so every other slice may be changed by a diagonal matrix for free. Two
+    slices are changed to P and Q such that P has an inverse and P⁻¹ Q has real eigenvalues λ, with
+    eigenvectors V. Then P = (P V) V⁻¹ and Q = (P V) diag(λ) V⁻¹ are made of the same d terms.
     """
     target = _target(l_max, odd_paths)
     d = dim(l_max)
@@ -201,7 +203,10 @@ def _symmetric(S: Tensor, T: Tensor) -> tuple[float, Tensor, Tensor, Tensor, Ten
 
 
 def _real(S: Tensor, T: Tensor) -> tuple[float, Tensor, Tensor, Tensor, Tensor]:
-    """Shift both, T by distinct numbers, until eigenvalues are real and terms cancel least."""
+    """Add to S a multiple of one, to T distinct numbers, until eigenvalues are real.
+
+    Of such shifts the one is taken whose terms are smallest, so that they cancel least.
+    """
     eye, steps = torch.eye(len(S), dtype=S.dtype), torch.linspace(-1, 1, len(S), dtype=S.dtype)
     best, shift = math.inf, 0.25
     while True:

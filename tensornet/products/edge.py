@@ -15,7 +15,7 @@ class EdgeProduct(Product):
     (l_max + 1)⁴ multiplications per edge and channel instead of a sum over the coupling.
     Layers that share edges share the matrix, from `prepare`.
 
-    Arguments, shapes and weights are those of `Product`; `x2` has one channel.
+    Arguments, shapes, weights and errors are those of `Product`; `x2` has one channel.
 
     Derivatives:
         Any order, to all inputs.
@@ -59,11 +59,7 @@ class EdgeProduct(Product):
         Raises:
             ValueError: If `x2` has more than one channel.
         """
-        if x2.shape[-1] != 1:
-            raise ValueError(
-                f"`EdgeProduct(x2=...)` must have 1 channel. Got {x2.shape[-1]}. "
-                "(Take `ClebschGordanProduct` or `CPProduct`.)"
-            )
+        self._check_one_channel(x2)
         out: Tensor = (x2[..., 0] @ self.unfolded).unflatten(-1, (-1, self.dim))
         return out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tensornet import _check
 from tensornet.products.base import Cost, Product
 from tensornet.products.gaunt_ways import WAYS, Way, gaunt_target, make_way
 
@@ -30,7 +31,7 @@ class GauntProduct(Product):
 
     Features are coefficients of orthonormal harmonics; the product is that of the functions, cut
     at `l_max`. It is the coupling of integrals of three harmonics, exact to round-off in every
-    method. The product has one scale per degree of inputs and output, no weight per path.
+    method. Weights act per degree of the first input and of the output; there are none per path.
 
     Args:
         l_max: Highest degree.
@@ -75,10 +76,7 @@ class GauntProduct(Product):
         path_weights: str = "none",
     ) -> None:
         super().__init__(l_max, path_weights, odd_paths=odd_paths)
-        if method not in METHODS:
-            raise ValueError(
-                f"`GauntProduct(method=...)` must be one of {', '.join(METHODS)}. Got {method!r}."
-            )
+        _check.one_of("GauntProduct", METHODS, method=method)
         if path_weights == "path":
             raise ValueError(
                 "`GauntProduct(path_weights=...)` must be none, shared or separable, since a "
@@ -95,24 +93,7 @@ class GauntProduct(Product):
             for key, value in self._ways[name].constants.items():
                 self._constant(f"{name}_{key}", value)
 
-    def forward(
-        self,
-        x1: Tensor,  # (..., i, c)
-        x2: Tensor,  # (..., j, c) or (..., j, 1)
-        weight: Tensor | None = None,
-    ) -> Tensor:  # (..., k, c)
-        """Multiply two functions, with the weights that `path_weights` promised.
-
-        Args:
-            x1: First function.
-            x2: Second function, all channels or one.
-            weight: Last axes as `weight_shape` says, any batch in front.
-
-        Raises:
-            ValueError: If shapes or weights do not fit.
-        """
-        self._check_call(x1, x2, weight)
-        expanded = None if weight is None else self.expand(weight)
+    def _product(self, x1: Tensor, x2: Tensor, expanded: Tensor | None) -> Tensor:
         method = self.methods[0 if x1.shape[-1] == 1 else 1 + (x2.shape[-1] > 1)]
         way, stored = self._ways[method], self._stored(method)
         if expanded is None:
@@ -139,14 +120,10 @@ class GauntProduct(Product):
 
     def to_dense(self) -> Tensor:  # (i, j, k)
         """Multiply all pairs of harmonics, by the method for a second input of one channel."""
-        eye = torch.eye(self.dim, dtype=self._dtype(), device=self.degrees.device)
+        eye = torch.eye(self.dim, dtype=self._dtype() or torch.float64, device=self.degrees.device)
         first = eye.expand(self.dim, -1, -1)  # channels are components of the first input
         out = self.multiply(first, self.prepare(eye[..., None]), self._ones(eye))
         return out.permute(2, 0, 1)
-
-    def _dtype(self) -> torch.dtype:
-        found = [b.dtype for b in self.buffers() if b.is_floating_point()]
-        return found[0] if found else torch.float64
 
     def _ones(self, like: Tensor) -> Tensor | None:
         if self.path_weights == "none":

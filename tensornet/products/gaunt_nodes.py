@@ -63,6 +63,9 @@ def sphere_rule(degree: int) -> tuple[Tensor, Tensor]:  # (g, 3), (g,)
     Up to degree 24 it has the symmetry of a cube or an icosahedron, positive weights, and no more
     points than Lebedev's; beyond, it is the product rule of `gauss_legendre_grid`.
 
+    Args:
+        degree: Highest total degree.
+
     Returns:
         Points on the unit sphere and weights that sum to 4 pi, in float64.
     """
@@ -74,18 +77,27 @@ def sphere_rule(degree: int) -> tuple[Tensor, Tensor]:  # (g, 3), (g,)
 
 
 def n_nodes(degree: int) -> int:
-    """Give the number of points of `sphere_rule`, without looking for them."""
+    """Give the number of points of `sphere_rule`, without looking for them.
+
+    Args:
+        degree: Highest total degree.
+    """
     exact = _smallest(degree)
-    return (degree // 2 + 1) * (degree + 1) if exact is None else _size(_RULES[exact])
+    return _size_of_product(degree) if exact is None else _size(_RULES[exact])
 
 
 def _smallest(degree: int) -> int | None:
     """Find the smallest rule that is smaller than the product rule too."""
     sizes = {exact: _size(rule) for exact, rule in _RULES.items() if exact >= degree}
     best = min(sizes, key=lambda exact: sizes[exact], default=None)
-    if best is None or sizes[best] >= (degree // 2 + 1) * (degree + 1):
+    if best is None or sizes[best] >= _size_of_product(degree):
         return None
     return best
+
+
+def _size_of_product(degree: int) -> int:
+    """Count the points of `gauss_legendre_grid`."""
+    return (degree // 2 + 1) * (degree + 1)
 
 
 def _size(rule: _Rule) -> int:

@@ -33,6 +33,7 @@ def gaunt_polynomials(
         power; and the numbers, float64.
 
     Raises:
+        TypeError: If an argument is no whole number.
         ValueError: If a degree is negative, `order` below one, or the list would be too long.
 
     References:

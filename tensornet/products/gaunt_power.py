@@ -18,7 +18,7 @@ from tensornet.so3 import degrees, dim
 _TRANSFORMS: dict[str, type[Transform]] = {"grid": Nodes, "separable": Separable}
 # What a multiplication takes on a CPU, beside one of a large matrix, value and gradient.
 _DEAR = {"grid": 1.0, "separable": 3.0, "polynomial": 1 / 3}
-_SETS = 4000  # products of components that are looked through, if nobody asks for it
+_SETS = 4000  # "auto" considers the polynomial up to so many products of components
 
 
 class GauntPower(Constants):
@@ -32,12 +32,13 @@ class GauntPower(Constants):
         l_max: Highest degree of factors and output.
         order: Number of factors.
         method: ``"grid"``, ``"separable"``: as in `GauntProduct`. ``"polynomial"``: the sum over
-            the monomials of `gaunt_polynomials`, in the kernel `symmetric_polynomial`; for one
-            factor, with weights that all samples share, and else as ``"auto"`` without it.
-            ``"auto"``: what costs least.
+            the monomials of `gaunt_polynomials`, in the kernel `symmetric_polynomial`. It serves
+            calls with a single factor whose weights, if any, all samples share; other calls run on
+            the cheaper of the two grids. ``"auto"``: what costs least.
 
     Raises:
-        ValueError: If the method is unknown, or `order` below one.
+        TypeError: If `l_max` or `order` is no whole number.
+        ValueError: If the method is unknown, `l_max` negative, or `order` below one.
 
     Derivatives:
         Any order, to all inputs.
@@ -57,11 +58,7 @@ class GauntPower(Constants):
         super().__init__()
         _check.at_least("GauntPower", 0, l_max=l_max)
         _check.at_least("GauntPower", 1, order=order)
-        if method not in ("auto", "polynomial", *_TRANSFORMS):
-            raise ValueError(
-                "`GauntPower(method=...)` must be one of auto, grid, separable, polynomial. "
-                f"Got {method!r}."
-            )
+        _check.one_of("GauntPower", ("auto", *_TRANSFORMS, "polynomial"), method=method)
         self.l_max, self.order, self.dim = l_max, order, dim(l_max)
         grid = method if method in _TRANSFORMS else _cheapest(l_max, order)
         self.method = grid if method == "auto" else method
@@ -100,7 +97,11 @@ class GauntPower(Constants):
                 degree of the output; the result is the weighted sum of all powers, from one
                 evaluation. Without it the highest power alone.
 
+        Returns:
+            The product, or the weighted sum of powers.
+
         Raises:
+            TypeError: If the dtypes of features, weights and constants differ.
             ValueError: If shapes or the number of factors do not fit, or several factors meet
                 a weight.
         """

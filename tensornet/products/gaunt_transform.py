@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tensornet.products.coupling import with_gradients
 from tensornet.products.gaunt_nodes import n_nodes, sphere_rule
 from tensornet.so3 import dim, gauss_legendre_grid, spherical_harmonics
 
@@ -86,8 +87,8 @@ class Nodes(Transform):
     def __init__(self, l_max: int, slopes: bool = False, order: int = 2) -> None:
         super().__init__(l_max, slopes, order)
         points, weights = sphere_rule(self.degree)
-        Y = spherical_harmonics(points, l_max, normalization="integral")
-        rows = [Y, *_slopes(points, l_max)] if slopes else [Y]
+        Y, gradients = with_gradients(points, l_max)
+        rows = [Y, *_slopes(points, gradients)] if slopes else [Y]
         self.n_points = len(weights)
         self.constants = {"there": torch.cat(rows), "back": (Y * weights[:, None]).mT}
 
@@ -237,13 +238,8 @@ def _longitudes(l_max: int, phi: Tensor) -> tuple[Tensor, Tensor]:  # (g, v), (g
     return around, along
 
 
-def _slopes(points: Tensor, l_max: int) -> tuple[Tensor, Tensor]:  # (g, m), (g, m)
-    """Give the slopes of all harmonics in two directions that make a right-handed frame."""
-
-    def harmonics(r: Tensor) -> Tensor:
-        return spherical_harmonics(r, l_max, normalization="integral")
-
-    gradients = torch.func.vmap(torch.func.jacfwd(harmonics))(points)
+def _slopes(points: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:  # (g, m), (g, m)
+    """Give the slopes along two tangents that make a right-handed frame with the point."""
     far = torch.nn.functional.one_hot(points.abs().argmin(1), 3).to(points)
     first = torch.nn.functional.normalize(torch.linalg.cross(points, far), dim=1)
     second = torch.linalg.cross(points, first)

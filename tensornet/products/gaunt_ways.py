@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from tensornet.kernels import cp_product, cp_scaled, sparse_product, sphere_product
+from tensornet.products.base import one_batch
 from tensornet.products.coupling import coupling
 from tensornet.products.gaunt_fourier import Fourier
 from tensornet.products.gaunt_transform import Count, Nodes, Separable, Stored, Transform
@@ -96,7 +97,7 @@ class Sparse(Way):
 
     def multiply(self, stored: Stored, x1: Tensor, prepared: Tensor) -> Tensor:
         """Run the kernel."""
-        x1, prepared, batch = _flat(x1, prepared)
+        x1, prepared, batch = one_batch(x1, prepared)
         at = (stored["at_i"], stored["at_j"], stored["at_k"], stored["values"])
         other = prepared.expand(-1, -1, x1.shape[-1])
         out = sparse_product(x1, other, *at, self.dim)
@@ -116,7 +117,7 @@ class Sphere(Way):
 
     def multiply(self, stored: Stored, x1: Tensor, prepared: Tensor) -> Tensor:
         """Run the kernel."""
-        x1, prepared, batch = _flat(x1, prepared)
+        x1, prepared, batch = one_batch(x1, prepared)
         out = sphere_product(x1, prepared, self.dim)
         return out.reshape(*batch, *out.shape[-2:])
 
@@ -156,7 +157,7 @@ class Grid(Way):
         u, v, w = stored["there"], stored["second"], stored["back"]
         if x1.shape[-1] == 1:
             return ((linear(x1.squeeze(-1), u) * prepared.squeeze(-1)) @ w).unsqueeze(-1)
-        x1, prepared, batch = _flat(x1, prepared)
+        x1, prepared, batch = one_batch(x1, prepared)
         if prepared.shape[-1] == 1:
             out = cp_scaled(x1, prepared.squeeze(-1), u, w)
         else:
@@ -234,10 +235,3 @@ def gaunt_target(l_max: int, odd_paths: bool) -> Tensor:  # (i, j, k)
     """Give the integrals of three harmonics, and of the bracket of two with the third."""
     even = coupling("gaunt", l_max)
     return even + coupling("poisson", l_max) if odd_paths else even
-
-
-def _flat(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
-    """One axis for the batch of both."""
-    batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
-    one, two = (x.expand(*batch, -1, -1).reshape(-1, *x.shape[-2:]) for x in (x1, x2))
-    return one, two, batch

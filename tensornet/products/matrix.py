@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from tensornet.kernels import fuzzy_product
-from tensornet.products.base import Cost, Product
+from tensornet.products.base import Cost, Product, one_batch
 from tensornet.so3 import wigner_3j
 
 ZERO = 1e-13  # of a basis of numbers around one: what is smaller is rounding
 
 
 class MatrixProduct(Product):
-    """The product of matrices on which rotations act by conjugation: all paths, few numbers.
+    """The product of matrices on which rotations act by conjugation: all paths, n³ multiplications.
 
-    Features are coefficients of an orthonormal basis of n by n matrices, n = 2 s + 1 for the
+    Features are coefficients in an orthonormal basis of n by n matrices, n = 2 s + 1 for the
     smallest whole spin s that holds degree `l_max`; the product is that of the matrices, cut at
     `l_max`. Even paths come from half the anticommutator, odd ones from half the commutator. All
     paths are there up to degree four; from five on a few are zero, as `interactability` tells.
@@ -25,7 +25,8 @@ class MatrixProduct(Product):
     Args:
         l_max: Highest degree.
         path_weights: ``"none"``, ``"shared"`` or ``"separable"``, as in `Product`.
-        odd_paths: Whether the commutator is kept. Without it both orders are multiplied.
+        odd_paths: Whether the commutator is kept. Without it the product is the mean of both
+            orders of multiplication.
 
     Raises:
         ValueError: If weights per path are asked for.
@@ -93,10 +94,7 @@ class MatrixProduct(Product):
         x1 = self._on_input(x1, expanded)
         if prepared.shape[-1] == 1:
             return self._on_output(self._edges(x1, prepared), expanded)
-        batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
-        x, y = (
-            t.expand(*batch, -1, -1).reshape(batch.numel(), *t.shape[-2:]) for t in (x1, prepared)
-        )
+        x, y, batch = one_batch(x1, prepared)
         out = fuzzy_product(x, y, self.basis, self.at_i, self.at_j, self.at_k, self.values)
         return self._on_output(out.reshape(*batch, *out.shape[-2:]), expanded)
 

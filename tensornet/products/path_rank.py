@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from tensornet import _check
-from tensornet.kernels import cp_product, cp_scaled
-from tensornet.products.base import Cost, Product, dimension
+from tensornet.products.base import dimension
 from tensornet.products.coupling import Path, block, coupling, paths
 from tensornet.products.gaunt_transform import Nodes
+from tensornet.products.terms import TermProduct
 from tensornet.so3 import degrees, wigner_3j
 
 Array = np.ndarray[Any, Any]
 _STARTS, _STEPS = 6, 300
 
 
-class PathRankProduct(Product):
+class PathRankProduct(TermProduct):
     """The Clebsch-Gordan product with given weights of paths, as a sum of few Gaunt products.
 
     A Gaunt product whose inputs and output are scaled degree by degree gives the path (l1, l2, l3)
@@ -35,17 +35,18 @@ class PathRankProduct(Product):
         l_max: Highest degree.
         path_rank: Number of scaled products of each parity. By default the smallest that meets the
             weights.
-        weights: One number per path, in the order of `paths`. By default one each, the bare
-            coupling.
+        weights: One number per path, (p,), in the order of `paths`. By default one each, the bare
+            coupling. They are constants of the product: no gradient reaches them.
         path_weights: ``"none"``, ``"shared"`` or ``"separable"``, on top of these weights.
         odd_paths: As in `Product`.
 
     Raises:
+        TypeError: If `weights` is no tensor of floating numbers, or `path_rank` no whole number.
         ValueError: If weights per path are asked for, `path_rank` is below one, or `weights` has
-            not one number per path.
+            not one finite number per path.
 
     Derivatives:
-        Any order, to all inputs.
+        Any order, to both inputs and the weights of a call.
 
     References:
         Xie et al., The Price of Freedom (2025), for what one copy can express.
@@ -73,44 +74,15 @@ class PathRankProduct(Product):
                 "`PathRankProduct(path_weights=...)` must be none, shared or separable, since its "
                 "paths are weighed by `weights`. Got 'path'. (Take `ClebschGordanProduct`.)"
             )
-        if path_rank is not None:
-            _check.at_least("PathRankProduct", 1, path_rank=path_rank)
-        listed = self.paths()
+        n_paths = len(self.paths())
         if weights is None:
-            weights = torch.ones(len(listed), dtype=torch.float64)
-        if weights.shape != (len(listed),):
-            raise ValueError(
-                f"`PathRankProduct(weights=...)` must have shape ({len(listed)},), one number per "
-                f"path. Got {tuple(weights.shape)}."
-            )
+            weights = torch.ones(n_paths, dtype=torch.float64)
+        _check_scales("PathRankProduct", weights, n_paths, path_rank)
         self._weights = weights.detach().to("cpu", torch.float64)
         self.scales = path_scales(l_max, self._weights, path_rank, odd_paths=odd_paths)
         self.path_rank = max(len(scales) for scales in self.scales)
         for name, factor in zip("ABC", _terms(l_max, self.scales), strict=True):
             self._constant(name, factor)
-
-    A: Tensor  # (r, i)
-    B: Tensor  # (r, j)
-    C: Tensor  # (r, k)
-
-    def prepare(self, x2: Tensor) -> Tensor:  # (..., r, 1) or (..., j, c)
-        """Evaluate a second input of one channel. One of many stays as it is."""
-        return self.B @ x2 if x2.shape[-1] == 1 else x2
-
-    def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
-        """Evaluate at the nodes, multiply, and sum over the nodes with their weights."""
-        x1 = self._on_input(x1, expanded)
-        batch = torch.broadcast_shapes(x1.shape[:-2], prepared.shape[:-2])
-        x1, other = (x.expand(*batch, -1, -1).reshape(-1, *x.shape[-2:]) for x in (x1, prepared))
-        if other.shape[-1] == 1:
-            out = cp_scaled(x1, other.squeeze(-1), self.A, self.C)
-        else:
-            out = cp_product(x1, other, self.A, self.B, self.C)
-        return self._on_output(out.reshape(*batch, *out.shape[-2:]), expanded)
-
-    def to_dense(self) -> Tensor:  # (i, j, k)
-        """Sum the terms up."""
-        return torch.einsum("ri,rj,rk->ijk", self.A, self.B, self.C)
 
     def target(self) -> Tensor:  # (i, j, k)
         """Give the coupling with the weights that were asked for, float64."""
@@ -134,12 +106,6 @@ class PathRankProduct(Product):
         return sum(
             dimension(same, copies * self.path_rank) for same in _by_parity(self.paths()) if same
         )
-
-    def cost(self, n: int, channels: int) -> Cost:
-        """Count the three matrices and the product of terms."""
-        terms = len(self.A)
-        multiplies = n * terms * (channels * (2 * self.dim + 1) + self.dim)
-        return Cost(multiplies, self._traffic(n, channels) + 8 * n * terms)
 
     def extra_repr(self) -> str:
         """Say the settings in `print(model)`."""
@@ -171,9 +137,16 @@ def path_scales(
         The scales of even paths, and those of odd paths if there are any.
 
     Raises:
+        TypeError: If `weights` is no tensor of floating numbers, or `path_rank` no whole number.
+        ValueError: If `weights` has not one finite number per path, or `path_rank` is below one.
         RuntimeError: If no rank up to (l_max + 1)² is exact.
+
+    References:
+        Xie et al., The Price of Freedom (2025), for what one copy can express.
     """
     listed = paths(l_max, odd_paths=odd_paths)
+    _check_scales("path_scales", weights, len(listed), path_rank)
+    _check.tolerance("path_scales", tolerance=tolerance)
     by_path = dict(zip(listed, weights.tolist(), strict=True))
     kinds = ("gaunt", "poisson")
     found = []
@@ -186,6 +159,17 @@ def path_scales(
 
 
 # --- parts ----------------------------------------------------------------------------------
+
+
+def _check_scales(where: str, weights: Tensor, n_paths: int, path_rank: int | None) -> None:
+    _check.dense(where, "weights", weights)
+    if weights.shape != (n_paths,):
+        raise ValueError(
+            f"`{where}(weights=...)` must have shape ({n_paths},), one number per path. "
+            f"Got {tuple(weights.shape)}."
+        )
+    if path_rank is not None:
+        _check.at_least(where, 1, path_rank=path_rank)
 
 
 def _by_parity(listed: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -230,7 +214,7 @@ def _solved(
         best, least = np.zeros((tried, 3, n)), 0.0 if not any(wanted) else math.inf
         for seed in range(_STARTS):
             if least <= tolerance:
-                return best
+                break
             x, error = _fitted(listed, wanted, tried, seed)
             if error < least:
                 best, least = x, error

@@ -22,7 +22,7 @@ import torch
 from tensornet import __version__, _check
 from tensornet._files import write_atomically
 from tensornet.products.aligned import AlignedProduct
-from tensornet.products.base import Product
+from tensornet.products.base import PATH_WEIGHTS, Product
 from tensornet.products.clebsch_gordan import ClebschGordanProduct
 from tensornet.products.cp import CPProduct
 from tensornet.products.edge import EdgeProduct
@@ -32,10 +32,10 @@ from tensornet.so3 import dim, spherical_harmonics
 
 Measure = Callable[[Mapping[str, Callable[[], object]]], Mapping[str, float]]
 KINDS = ("clebsch_gordan", "gaunt", "matrix")
-_CP_L_MAX = 3  # factors of exact rank are at hand up to here
+_CP_L_MAX = 3  # above, exact ranks are too high for the CP format to be the fastest
 _TOO_DEAR = 40  # times the fewest multiplications: not worth a measurement
 _NUMBERS = 2**24  # most numbers of an input that is timed
-_FORMAT = 2
+_FORMAT = 2  # of the files with the answers
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Selection:
     Args:
         product: What to use.
         name: What it is called in `seconds`.
-        seconds: What a call of each candidate took.
+        seconds: Seconds of a call of each candidate.
         reason: One sentence.
         cached: Whether the times come from an earlier measurement.
     """
@@ -84,7 +84,8 @@ def select(
     """Give the product that is fastest for a size, among all that compute the same map exactly.
 
     The first call times them, a few seconds; the answer is kept on disk, by machine, versions,
-    threads, dtype and size, and the same call gives the same answer from then on.
+    threads, dtype and size, and the same call gives the same answer from then on. An input
+    of more than 2^24 numbers is timed with fewer pairs, as the reason then says.
 
     Args:
         kind: ``"clebsch_gordan"``, ``"gaunt"`` or ``"matrix"``, as in `coupling`.
@@ -109,6 +110,7 @@ def select(
         shows both.
 
     Raises:
+        TypeError: If a size is no whole number.
         ValueError: If an argument is out of range, or no product has such weights.
 
     Examples:
@@ -124,6 +126,7 @@ def select(
     _check.one_of("select", KINDS, kind=kind)
     _check.at_least("select", 0, l_max=l_max)
     _check.at_least("select", 1, n=n, channels=channels, channels2=channels2)
+    _check.one_of("select", PATH_WEIGHTS, path_weights=path_weights)
     if channels2 not in (1, channels):
         raise ValueError(f"`select(channels2=...)` must be 1 or {channels}. Got {channels2}.")
     if harmonics and channels2 != 1:
@@ -144,15 +147,15 @@ def select(
     path = _folder(cache) / f"select-{hashlib.sha256(_text(key).encode()).hexdigest()[:24]}.json"
     seconds = None if refresh else _read(path, key)
     cached = seconds is not None
+    timed = min(n, max(1, _NUMBERS // (dim(l_max) * channels)))
     if seconds is None:
         products = {name: make().to(device, dtype) for name, make in makers.items()}
-        calls = _calls(products, min(n, max(1, _NUMBERS // (dim(l_max) * channels))), channels,
-                       channels2, backward)  # fmt: skip
+        calls = _calls(products, timed, channels, channels2, backward)
         seconds = dict((measure or _clock(device))(calls))
         _write(path, {"key": key, "seconds": seconds})
     best = min(seconds, key=lambda name: (seconds[name], name))
     what = "value and gradients" if backward else "the value"
-    reason = _reason(best, seconds, f"{what} of {n} pairs, {channels} and {channels2} channels")
+    reason = _reason(best, seconds, f"{what} of {timed} pairs, {channels} and {channels2} channels")
     return Selection(makers[best]().to(device, dtype), best, seconds, reason, cached)
 
 
@@ -163,6 +166,11 @@ def _candidates(
     kind: str, l_max: int, channels2: int, path_weights: str, odd_paths: bool, harmonics: bool
 ) -> dict[str, Callable[[], Product]]:
     """All exact products that may be fastest, not made yet."""
+    if path_weights == "path" and kind != "clebsch_gordan":
+        raise ValueError(
+            f"`select(path_weights=...)` must be none, shared or separable for {kind!r}. "
+            "Got 'path'. (Take `PathRankProduct`, or kind \"clebsch_gordan\".)"
+        )
     weights: dict[str, Any] = {"path_weights": path_weights, "odd_paths": odd_paths}
     found: dict[str, Callable[[], Product]] = {}
     if kind == "matrix":
@@ -173,17 +181,12 @@ def _candidates(
             found["EdgeProduct"] = lambda: EdgeProduct(l_max, **weights)
         if l_max <= _CP_L_MAX and path_weights != "path":
             found["CPProduct"] = lambda: CPProduct(l_max, **weights)
-        if harmonics and path_weights != "path":  # whose weights may differ by sample and channel
+        if harmonics and path_weights != "path":  # it takes no path weights that differ by sample
             found["AlignedProduct"] = lambda: AlignedProduct(l_max, **weights)
     else:
         for method in METHODS[1:]:
             if (l_max <= 10 or method not in ("dense", "sparse")) and method != "fourier":
                 found[f"GauntProduct, {method}"] = _gaunt(l_max, method, weights)
-    if path_weights == "path" and kind != "clebsch_gordan":
-        raise ValueError(
-            f"`select(path_weights=...)` must be none, shared or separable for {kind!r}. "
-            "Got 'path'. (Take `PathRankProduct`, or kind \"clebsch_gordan\".)"
-        )
     return found
 
 

@@ -77,6 +77,9 @@ def test_the_rank_of_the_paper_has_its_price(l_max: int, approximation: float) -
 def test_a_tolerance_that_is_not_met() -> None:
     with pytest.raises(RuntimeError, match=r"tolerance=...\)` must be reachable: rank 8"):
         factors(1, tolerance=1e-18)
+    for bad in (-1.0, math.nan):
+        with pytest.raises(ValueError, match=r"CPProduct\(tolerance=...\)` must be a finite"):
+            CPProduct(1, tolerance=bad)
 
 
 def test_many_channels_and_one_channel_agree() -> None:

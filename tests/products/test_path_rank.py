@@ -86,6 +86,8 @@ def test_gaunt_and_poisson_need_one_copy() -> None:
 def test_no_weight_no_product() -> None:
     product = PathRankProduct(1, weights=torch.zeros(5))
     assert not product.to_dense().any()
+    certificate = product.certificate()
+    assert certificate.approximation == certificate.equivariance == certificate.parity == 0
 
 
 def test_bad_input() -> None:
@@ -97,3 +99,15 @@ def test_bad_input() -> None:
         PathRankProduct(2, path_weights="path")
     with pytest.raises(ValueError, match="copies"):
         PathRankProduct(1).expressivity(0)
+    for bad in (torch.full((5,), torch.nan), torch.tensor([1.0, 1.0, torch.inf, 1.0, 1.0])):
+        for call in (lambda w: path_scales(1, w, 1), lambda w: PathRankProduct(1, 1, weights=w)):
+            with pytest.raises(ValueError, match=r"weights=...\)` must be finite"):
+                call(bad)
+    with pytest.raises(TypeError, match=r"torch\.Tensor"):
+        PathRankProduct(1, weights=[1.0] * 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"path_scales\(weights=...\)` must have shape \(5,\)"):
+        path_scales(1, torch.ones(3))
+    with pytest.raises(ValueError, match=r"path_scales\(path_rank=...\)` must be at least 1"):
+        path_scales(1, torch.ones(5), 0)
+    with pytest.raises(ValueError, match=r"path_scales\(tolerance=...\)"):
+        path_scales(1, torch.ones(5), tolerance=-1.0)

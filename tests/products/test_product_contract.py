@@ -11,11 +11,13 @@ from torch import Tensor
 
 from tensornet import so3
 from tensornet.products import (
+    AlignedProduct,
     ClebschGordanProduct,
     CPProduct,
     EdgeProduct,
     GauntProduct,
     MatrixProduct,
+    PathRankProduct,
     Product,
 )
 from tensornet.products.coupling import block, even_part
@@ -220,3 +222,45 @@ def test_bad_input() -> None:
         CPProduct(1, path_weights="path")
     with pytest.raises(ValueError, match="channel or the 3"):
         ClebschGordanProduct(2)(x, torch.randn(4, 9, 2))
+    with pytest.raises(TypeError, match=r"EdgeProduct\(x1=.* torch.Tensor. Got list"):
+        EdgeProduct(2)(x.tolist(), y)
+
+
+PRODUCTS = (
+    AlignedProduct, ClebschGordanProduct, CPProduct, EdgeProduct, GauntProduct, MatrixProduct,
+    PathRankProduct,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_names_what_does_not_fit(kind: Make) -> None:
+    name = kind.__name__
+    product, shared = kind(1).float(), kind(1, path_weights="shared")
+    x, y = torch.randn(4, 4, 3), torch.randn(4, 4, 1)
+    with pytest.raises(TypeError, match=rf"{name}\(x1=.* dtype torch.float32 of the product"):
+        product(x, y)
+    with pytest.raises(TypeError, match=rf"{name}\(x2=.* dtype torch.float32 of `x1`"):
+        product(x.float(), y)
+    with pytest.raises(TypeError, match="floating"):
+        product(x.long(), y.long())
+    with pytest.raises(ValueError, match=r"batches that broadcast\. Got \(4,\), \(3,\)"):
+        product(x.float(), y[:3].float())
+    with pytest.raises(ValueError, match=r"batches that broadcast\. Got \(4,\), \(4,\), \(2,\)"):
+        shared(x, y, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_no_samples_and_no_channels(kind: Make) -> None:
+    product = kind(1)
+    x, y = torch.randn(5, 4, 3), torch.randn(5, 4, 1)
+    assert product(x[:0], y[:0]).shape == (0, 4, 3)
+    assert product(x[..., :0], y).shape == (5, 4, 0)
+
+
+def test_devices_without_numbers_and_autocast() -> None:
+    product = EdgeProduct(1, "shared").to("meta")
+    x, y, w = (torch.ones(shape, device="meta") for shape in ((3, 4, 2), (3, 4, 1), (3, 2)))
+    assert product(x, y, w).shape == (3, 4, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = EdgeProduct(1).float()(torch.ones(3, 4, 2).float(), torch.ones(3, 4, 1).bfloat16())
+    assert low.dtype == torch.bfloat16

@@ -1,5 +1,6 @@
 """What is fastest is measured once, kept, and explained."""
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,6 +94,12 @@ def test_says_why(tmp_path: Path) -> None:
     assert "there is no other" in str(select("matrix", 1, 4, 2, cache=tmp_path))
 
 
+def test_says_how_many_pairs_were_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("tensornet.products.select"), "_NUMBERS", 100)
+    found = select("matrix", 1, 1000, 5, cache=tmp_path, measure=Clock("Matrix"))
+    assert "gradients of 5 pairs, 5 and 1 channels" in found.reason
+
+
 @pytest.mark.parametrize(
     "broken",
     ["", "{", "[]", '{"seconds": {}}', '{"key": 1, "seconds": {"GauntProduct, grid": 1}}'],
@@ -134,3 +141,5 @@ def test_bad_input(tmp_path: Path) -> None:
         select("gaunt", 1, 0, 3)
     with pytest.raises(ValueError, match=r"must be 1 or 3. Got 2"):
         select("gaunt", 1, 2, 3, channels2=2)
+    with pytest.raises(ValueError, match=r"select\(path_weights=...\)` must be one of"):
+        select("gaunt", 1, 2, 3, path_weights="some", cache=tmp_path)
