@@ -1,4 +1,10 @@
-"""Modules that models are built from. Small, no input or output, no mathematics of their own."""
+"""Modules that models are built from: small, and without reading or writing of files.
+
+For potentials read `equivariant` first: linear maps, norms and gates of features
+``(..., (l_max + 1)², channels)``; then `convolution` and `attention` (messages along edges),
+`contraction` and `powers` (products at an atom), `radial`, `table` and `energy`. For operators on
+grids and compressed layers begin with `factorized`, `spectral` and `lord`.
+"""
 
 from tensornet.layers.attention import DegreeEmbedding as DegreeEmbedding
 from tensornet.layers.attention import Edges as Edges

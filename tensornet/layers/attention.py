@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tensornet import _check
 from tensornet.layers.equivariant import EquivariantLinear
 from tensornet.products import Product
 from tensornet.so3 import degrees
+
+WEIGHTS = ("shared", "factored", "path")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ def sum_to_receivers(
         x: One row per edge.
         receiver: Index of the atom each row goes to.
         n: Number of atoms.
+
+    Returns:
+        A row per atom, zero where no edge ends.
     """
     return x.new_zeros((n, *x.shape[1:])).index_add(0, receiver, x)
 
@@ -166,7 +172,8 @@ class GraphAttention(nn.Module):
     form is multiplied with the edge once more; the weighted sum goes through a linear map.
 
     Args:
-        product: The product with the harmonics of edges, shared by layers.
+        product: The product with the harmonics of edges, shared by layers. Its `path_weights` are
+            ``"none"`` if `weights` is ``"shared"``, and else ``"path"``.
         channels: Channels, a multiple of `heads`.
         heads: Heads of attention.
         n_radial: Radial features of an edge.
@@ -176,6 +183,11 @@ class GraphAttention(nn.Module):
             path in a channel. ``"path"``: one per path and channel.
         shared: One matrix for all degrees in linear maps, as in the paper.
         dropout: Of the attention weights, in training.
+
+    Raises:
+        TypeError: If a size is no whole number.
+        ValueError: If a size is below one, heads do not divide the channels, `weights` is unknown,
+            or the product does not take such weights.
 
     References:
         Lin et al., Tensor Decomposition Networks (2025), section 4; Liao & Smidt, Equiformer
@@ -195,6 +207,14 @@ class GraphAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        _check.at_least("GraphAttention", 1, channels=channels, heads=heads)
+        _check.one_of("GraphAttention", WEIGHTS, weights=weights)
+        needed = "none" if weights == "shared" else "path"
+        if product.path_weights != needed:
+            raise ValueError(
+                f"`GraphAttention(product=...)` must have path_weights={needed!r} for "
+                f"weights={weights!r}. Got {product.path_weights!r}."
+            )
         if channels % heads:
             raise ValueError(
                 f"`GraphAttention(channels=...)` must be a multiple of heads = {heads}. "

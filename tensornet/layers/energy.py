@@ -22,7 +22,7 @@ class BindingShift(nn.Module):
 
     Args:
         elements: Atomic numbers.
-        shift: Energy per atomic number, eV. Default zero.
+        shift: Energy per atomic number, eV; zero for those that are missing, or if none is given.
     """
 
     shift: Tensor

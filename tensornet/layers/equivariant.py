@@ -19,6 +19,10 @@ class EquivariantLinear(nn.Module):
         shared: Use the same matrix for every degree, as in the paper of TDN.
         bias: Whether degree zero has a bias.
 
+    Raises:
+        TypeError: If a size is no whole number.
+        ValueError: If a size is too small; in a call, if components or channels do not fit.
+
     Derivatives:
         Any order.
     """
@@ -42,17 +46,21 @@ class EquivariantLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels_out)) if bias else None
         self.register_buffer("degrees", degrees(l_max), persistent=False)
         self.degrees: Tensor
+        self.shape = dim(l_max), channels_in
 
     def forward(
         self,
-        x: Tensor,  # (n, m, c)
-    ) -> Tensor:  # (n, m, c')
+        x: Tensor,  # (..., m, c)
+    ) -> Tensor:  # (..., m, c')
         """Map each degree on its own."""
+        _check_features(type(self).__name__, x, self.shape)
         if len(self.weight) == 1:
             out = x @ self.weight[0]
         else:
+            rows = x if x.ndim == 3 else x.reshape(math.prod(x.shape[:-2]), *self.shape)
             matrices = self.weight.index_select(0, self.degrees)
-            out = torch.bmm(x.transpose(0, 1), matrices).transpose(0, 1)
+            out = torch.bmm(rows.transpose(0, 1), matrices).transpose(0, 1)
+            out = out if x.ndim == 3 else out.reshape(*x.shape[:-1], out.shape[-1])
         if self.bias is None:
             return out
         return out + nn.functional.pad(self.bias[None], (0, 0, 0, len(self.degrees) - 1))
@@ -69,6 +77,10 @@ class GatedLinear(nn.Module):
         channels_in: Channels of the input.
         channels_out: Channels of the output.
         shared: As in `EquivariantLinear`.
+
+    Raises:
+        TypeError: As `EquivariantLinear`.
+        ValueError: As `EquivariantLinear`.
 
     References:
         Weiler et al., 3D Steerable CNNs (2018), section 4.3; Dauphin et al., Language modeling
@@ -104,9 +116,12 @@ class EquivariantNorm(nn.Module):
             channels. ``"layer"``: each degree by its own, degree zero after subtracting its mean,
             as in the paper of TDN. The first does not blow small vectors up, so that a neighbour
             that leaves is forgotten smoothly.
+        epsilon: Added to the mean square before its root is taken.
 
     Raises:
-        ValueError: If the kind is unknown.
+        TypeError: If a size is no whole number, or `epsilon` no number.
+        ValueError: If the kind is unknown, or a number too small; in a call, if components or
+            channels do not fit.
 
     Derivatives:
         Any order.
@@ -114,8 +129,12 @@ class EquivariantNorm(nn.Module):
 
     def __init__(self, l_max: int, channels: int, kind: str = "rms", epsilon: float = 1e-5) -> None:
         super().__init__()
-        if kind not in ("rms", "layer"):
-            raise ValueError(f"`EquivariantNorm(kind=...)` must be rms or layer. Got {kind!r}.")
+        name = "EquivariantNorm"
+        _check.one_of(name, ("rms", "layer"), kind=kind)
+        _check.at_least(name, 0, l_max=l_max)
+        _check.at_least(name, 1, channels=channels)
+        _check.tolerance(name, epsilon=epsilon)
+        self.shape = dim(l_max), channels
         self.kind, self.epsilon = kind, epsilon
         self.weight = nn.Parameter(torch.ones(l_max + 1, channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -139,9 +158,15 @@ class EquivariantNorm(nn.Module):
         x: Tensor,  # (..., m, c)
     ) -> Tensor:  # (..., m, c)
         """Normalise, then scale each degree and channel by its weight."""
+        _check_features(type(self).__name__, x, self.shape)
         if self.kind == "layer":
             mean = x[..., :1, :].mean(-1, keepdim=True)
             x = x - nn.functional.pad(mean, (0, 0, 0, x.shape[-2] - 1))
         square = self.average @ x.square().mean(-1, keepdim=True)  # (..., m or 1, 1)
         out = x * torch.rsqrt(square + self.epsilon) * self.weight.index_select(0, self.degrees)
         return out + nn.functional.pad(self.bias[None], (0, 0, 0, x.shape[-2] - 1))
+
+
+def _check_features(where: str, x: Tensor, shape: tuple[int, int]) -> None:
+    if x.shape[-2:] != shape:  # a wrong size of one would be broadcast
+        _check.shapes(where, x=(x, f"... {shape[0]} {shape[1]}"))

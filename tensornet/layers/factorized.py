@@ -14,6 +14,7 @@ from tensornet import _check
 from tensornet.formats import CP, TTMatrix, Tucker
 from tensornet.layers.factorized_fit import fitted
 from tensornet.layers.factorized_parts import (
+    IMPLEMENTATIONS,
     Rank,
     balanced_shape,
     kind_of,
@@ -23,8 +24,6 @@ from tensornet.layers.factorized_parts import (
 )
 from tensornet.layers.factorized_routes import MOST_MODES, Route, linear_routes
 from tensornet.layers.formed_parts import FormedParts
-
-IMPLEMENTATIONS = ("auto", "factorized", "reconstructed")
 
 
 class FactorizedLinear(FormedParts):
@@ -172,7 +171,12 @@ class FactorizedLinear(FormedParts):
         self,
         x: Tensor,  # (..., in_features)
     ) -> Tensor:  # (..., out_features)
-        """Multiply by the matrix, and add the bias."""
+        """Multiply by the matrix, and add the bias.
+
+        Raises:
+            TypeError: If the dtype is not that of the layer.
+            ValueError: If the last axis is not `in_features`.
+        """
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(
                 f"`FactorizedLinear(...)(x=...)` must have shape (..., {self.in_features}). Got "

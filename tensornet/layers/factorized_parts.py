@@ -12,6 +12,7 @@ from tensornet import _check
 
 Rank = int | float | Sequence[int]
 KINDS = ("cp", "tucker", "tensor_train", "low_rank")
+IMPLEMENTATIONS = ("auto", "factorized", "reconstructed")
 
 
 def kind_of(where: str, factorization: str, allowed: Sequence[str] = KINDS) -> str:

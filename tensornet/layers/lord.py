@@ -90,7 +90,9 @@ class LordModule(nn.Module):
                 f"Got {self.shape} and {self.out_shape}."
             )
         sizes = {"rank": rank, "in_channels": in_channels, "out_channels": out_channels}
-        _check.at_least("LordModule", 1, factor_rank=factor_rank or 1, **sizes)
+        if factor_rank is not None:
+            sizes["factor_rank"] = factor_rank
+        _check.at_least("LordModule", 1, **sizes)
         for n in (*self.shape, *self.out_shape):
             _check.at_least("LordModule", 1, shape=n)
         if activation is not None:
@@ -235,6 +237,9 @@ class LordModule(nn.Module):
             shape: Cells of the argument.
             out_shape: Cells of the result, by default the same.
 
+        Returns:
+            A linear module with one channel in and out, whose parameters are copies.
+
         Raises:
             ValueError: If the modes are no pairs of these sizes.
         """
@@ -259,6 +264,9 @@ class LordModule(nn.Module):
 
         Args:
             value: A matrix of one to three cores, none of its modes squeezed.
+
+        Returns:
+            A linear module with one channel in and out, whose parameters are copies.
 
         Raises:
             ValueError: If it has more cores.
@@ -290,6 +298,9 @@ class LordModule(nn.Module):
             rank: Number of Kronecker products.
             loss: ``"error"``, ``"energy"`` or ``"residual"``.
             seed: Of random numbers, where there are any.
+
+        Returns:
+            A linear module with one channel in and out.
 
         Raises:
             TypeError: As `kronecker_inverse`.

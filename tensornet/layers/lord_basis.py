@@ -116,7 +116,7 @@ class LordBasis(nn.Module):
 
         Raises:
             TypeError: If `A` is no operator of `pde`.
-            ValueError: If it is not symmetric.
+            ValueError: If it is not symmetric, or `power` not finite.
 
         Examples:
             >>> from tensornet.pde import Grid, poisson
@@ -128,6 +128,8 @@ class LordBasis(nn.Module):
         """
         where = "LordBasis.from_operator"
         check_symmetric(where, A)
+        if not math.isfinite(power):
+            raise ValueError(f"`{where}(power=...)` must be finite. Got {power}.")
         k = A.coefficient
         mean = float(A.domain.restrict(k.detach()).mean()) if isinstance(k, Tensor) else float(k)
         axes = box_axes(f"{where}(A=...)", A.domain)
@@ -144,11 +146,16 @@ class LordBasis(nn.Module):
         """Give the map of one channel as a sum of Kronecker products, the core in the CP format.
 
         Args:
-            rank: Number of Kronecker products.
+            rank: Number of Kronecker products; fewer where fewer are exact.
+
+        Returns:
+            A linear module with parameters of its own.
 
         Raises:
-            ValueError: If there is more than one channel.
+            TypeError: If `rank` is no whole number.
+            ValueError: If there is more than one channel, or `rank` is below one.
         """
+        _check.at_least("LordBasis.to_lord", 1, rank=rank)
         if len(self.log_core) != 1:
             raise ValueError(
                 "`LordBasis.to_lord` must be asked of one channel. "

@@ -26,7 +26,7 @@ def polynomial_envelope(
         power: The p above: the higher, the later the fall.
 
     Returns:
-        The envelope, zero from 1 on.
+        The envelope, zero from 1 on; NaN where `x` is NaN.
 
     Raises:
         ValueError: If `power` is below one.
@@ -55,7 +55,7 @@ def envelope_jet(x: Tensor, p: int, n: int) -> list[Tensor]:
     if n:
         fall = [(-1) ** k * y for k, y in enumerate(power_jet(rest, 3, n - 1))]
         out += [-p * math.comb(p + 3, 3) * y for y in times(power_jet(x, p - 1, n - 1), fall)]
-    return [torch.where(x < 1, y, 0.0) for y in out]
+    return [torch.where(x >= 1, 0.0, y) for y in out]  # NaN stays NaN
 
 
 FLAT = 0.75  # of the distance where a function begins to level out: there it has done so
@@ -118,7 +118,11 @@ class BesselBasis(nn.Module):
             learns smooth functions first, and few data do not make it oscillate.
 
     Raises:
-        ValueError: If there is no function, or `decay` is negative.
+        TypeError: If `n` is no whole number, or `decay` no number.
+        ValueError: If `n` is below one, or `decay` negative or not finite.
+
+    Derivatives:
+        Any order, in the distances.
 
     References:
         Gasteiger et al., Directional Message Passing (2020), equation 7.
@@ -130,8 +134,7 @@ class BesselBasis(nn.Module):
     def __init__(self, n: int, decay: float = 0.0) -> None:
         super().__init__()
         _check.at_least("BesselBasis", 1, n=n)
-        if not 0 <= decay < math.inf:
-            raise ValueError(f"`BesselBasis(decay=...)` must not be negative. Got {decay}.")
+        _check.tolerance("BesselBasis", decay=decay)
         k = torch.arange(1, n + 1).to(torch.float64)
         self.register_buffer("frequencies", math.pi * k)
         size = math.sqrt(2 * n) / torch.linalg.vector_norm(k**-decay)
@@ -161,6 +164,13 @@ class GaussianBasis(nn.Module):
 
     Args:
         n: Number of functions, at first spread evenly over 0 to 1.
+
+    Raises:
+        TypeError: If `n` is no whole number.
+        ValueError: If `n` is below one.
+
+    Derivatives:
+        Any order, in the distances, means and widths.
 
     References:
         Ying et al., Graphormer (2021); TDN uses it without an envelope.

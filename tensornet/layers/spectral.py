@@ -10,12 +10,17 @@ from torch import Tensor, nn
 
 from tensornet import _check
 from tensornet.formats import CP, TensorTrain, Tucker
-from tensornet.layers.factorized_parts import Rank, kind_of, part_shapes, random_parts, ranks_of
+from tensornet.layers.factorized_parts import (
+    IMPLEMENTATIONS,
+    Rank,
+    kind_of,
+    part_shapes,
+    random_parts,
+    ranks_of,
+)
 from tensornet.layers.formed_parts import FormedParts
 from tensornet.layers.spectral_routes import Way, spectral_ways
 from tensornet.layers.spectral_transform import analyse, kept_modes, synthesise
-
-IMPLEMENTATIONS = ("auto", "factorized", "reconstructed")
 
 
 class SpectralConvolution(FormedParts):
@@ -193,13 +198,20 @@ class SpectralConvolution(FormedParts):
         Args:
             x: Real fields.
             output_shape: Sizes of the grid of the result. By default that of the input.
+
+        Returns:
+            Real fields.
+
+        Raises:
+            TypeError: If the dtype is not that of the layer.
+            ValueError: If shapes do not fit.
         """
         grid = self._grid(x)
         out = grid if output_shape is None else tuple(output_shape)
-        if len(out) != len(grid) or min(out) < 1:
+        if len(out) != len(grid) or not all(isinstance(n, int) and n > 0 for n in out):
             raise ValueError(
-                f"`SpectralConvolution(...)(output_shape=...)` must hold {len(grid)} numbers above "
-                f"zero. Got {out}."
+                f"`SpectralConvolution(...)(output_shape=...)` must hold {len(grid)} whole numbers "
+                f"above zero. Got {out}."
             )
         kept = kept_modes(self.modes, grid, out)
         n = len(x)

@@ -1,6 +1,7 @@
 """Radial functions from a table, with a certificate of how far they are from the original."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -46,16 +47,18 @@ class RadialTable(nn.Module):
 
     Args:
         function: From distances ``(e,)`` to ``(e, q)``, row by row, twice differentiable by
-            autograd: a module or a plain function. It is copied if a module, and evaluated in
-            float64; the original is not changed, nor seen again.
+            autograd: a module or a plain function. It is evaluated in float64 on the CPU. A module
+            is copied, so that later changes of it are not seen.
         cutoff: Where the table ends. Beyond it values stay what they are there.
         tolerance: Largest error, relative as in `TableCertificate`.
         start: Where the table begins, for functions that have no value at zero. Before it the
             first polynomial continues.
+        dtype: Of the stored table, by default torch's. The certificate is that of the table in
+            float64; in float32 rounding is added to it.
 
     Raises:
-        ValueError: If the interval is empty, the tolerance not positive, the function not finite
-            or not of shape ``(e, q)``, or the tolerance out of reach.
+        ValueError: If the interval is empty or not finite, the tolerance not positive, the function
+            not finite or not of shape ``(e, q)``, or the tolerance out of reach.
 
     Derivatives:
         Any order, in the distances and in ``table``; those above the second jump at knots.
@@ -81,9 +84,12 @@ class RadialTable(nn.Module):
         *,
         tolerance: float = 1e-6,
         start: float = 0.0,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         name = "RadialTable"
+        if not 0 < cutoff < math.inf:
+            raise ValueError(f"`{name}(cutoff=...)` must be positive and finite. Got {cutoff}.")
         if not 0 <= start < cutoff:
             raise ValueError(
                 f"`{name}(start=...)` must be from 0 to below the cutoff, {cutoff}. Got {start}."
@@ -91,7 +97,8 @@ class RadialTable(nn.Module):
         if not tolerance > 0:
             raise ValueError(f"`{name}(tolerance=...)` must be above zero. Got {tolerance}.")
         if isinstance(function, nn.Module):
-            function = copy.deepcopy(function).double().eval().requires_grad_(False)
+            function = copy.deepcopy(function).to("cpu", torch.float64)
+            function.eval().requires_grad_(False)
         self.start, self.cutoff = float(start), float(cutoff)
         n = 16
         while True:
@@ -107,13 +114,13 @@ class RadialTable(nn.Module):
                     f"`{name}(tolerance=...)` must be within reach. Got {tolerance}, and an error "
                     f"of {worst:.1e} with {n // 2 + 1} knots. (Does the function have a kink?)"
                 )
-        self.register_buffer("table", found.to(torch.get_default_dtype()))
+        self.register_buffer("table", found.to(dtype or torch.get_default_dtype()))
 
     def forward(
         self,
         r: Tensor,  # (e,)
     ) -> Tensor:  # (e, q)
-        """Evaluate at distances."""
+        """Evaluate at distances, in their dtype; NaN where a distance is NaN."""
         _check.shapes("RadialTable", r=(r, "e"))
         n = self.certificate.n_knots - 1
         x = (r - self.start) * (n / (self.cutoff - self.start))
@@ -167,6 +174,13 @@ def derivatives(function: Callable[[Tensor], Tensor], r: Tensor) -> list[Tensor]
 
     Rows do not depend on each other, so one reverse pass through a reverse pass gives the slopes
     of all columns: the gradient is linear in its cotangent, and its derivative in that is wanted.
+
+    Args:
+        function: From distances (e,) to values (e, q).
+        r: Distances, (e,).
+
+    Raises:
+        ValueError: If the function gives another shape, or numbers that are not finite.
     """
     r = r.detach().requires_grad_()
     with torch.enable_grad():
@@ -189,6 +203,6 @@ def derivatives(function: Callable[[Tensor], Tensor], r: Tensor) -> list[Tensor]
             where = float(r.detach()[bad][0])
             raise ValueError(
                 f"`RadialTable(function=...)` must be finite with two derivatives. Got {what} that "
-                f"are not at {where:g}. (Give start=... to begin above zero.)"
+                f"are not finite at {where:g}. (Give start=... to begin above zero.)"
             )
     return done

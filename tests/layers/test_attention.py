@@ -48,3 +48,14 @@ def test_smooth_leaky_relu_has_the_right_slopes() -> None:
 def test_heads_must_divide_channels() -> None:
     with pytest.raises(ValueError, match="multiple of heads = 3"):
         GraphAttention(EdgeProduct(1), 4, 3, 8, 8)
+
+
+def test_weights_must_be_known_and_fit_the_product() -> None:
+    with pytest.raises(ValueError, match=r"weights=...\)` must be one of shared, factored, path"):
+        GraphAttention(EdgeProduct(1), 4, 2, 8, 8, weights="some")
+    with pytest.raises(ValueError, match=r"product=.* path_weights='path' for weights='factored'"):
+        GraphAttention(EdgeProduct(1), 4, 2, 8, 8, weights="factored")
+    with pytest.raises(ValueError, match=r"product=.* path_weights='none' for weights='shared'"):
+        GraphAttention(EdgeProduct(1, "path"), 4, 2, 8, 8)
+    with pytest.raises(ValueError, match=r"heads=...\)` must be at least 1"):
+        GraphAttention(EdgeProduct(1), 4, 0, 8, 8)

@@ -79,8 +79,29 @@ def test_a_vanishing_vector_stays_small_under_rms() -> None:
     assert blown_up > 0.5
 
 
+@pytest.mark.parametrize("make", MODULES)
+def test_any_batch(make: type) -> None:
+    module = shake(make(1))
+    x = torch.randn(2, 5, 4, 4)
+    expected = torch.stack([module(part) for part in x])
+    torch.testing.assert_close(module(x), expected)
+    torch.testing.assert_close(module(x[0, 0]), expected[0, 0])
+    assert module(x[:, :0]).shape == expected[:, :0].shape
+
+
+@pytest.mark.parametrize("make", MODULES)
+@pytest.mark.parametrize("shape", [(5, 1, 4), (5, 4, 1), (5, 9, 4), (4,)])
+def test_sizes_are_not_broadcast(make: type, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\(x=...\)` must have shape \(\.\.\., 4, 4\)"):
+        make(1)(torch.randn(shape))
+
+
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="rms or layer"):
+    with pytest.raises(ValueError, match="one of rms, layer"):
         EquivariantNorm(1, 4, "batch")
     with pytest.raises(ValueError, match="at least 1"):
         EquivariantLinear(1, 0, 4)
+    with pytest.raises(ValueError, match=r"EquivariantNorm\(l_max=.* at least 0"):
+        EquivariantNorm(-1, 4)
+    with pytest.raises(ValueError, match=r"EquivariantNorm\(epsilon=.* at least zero"):
+        EquivariantNorm(1, 4, epsilon=-1.0)

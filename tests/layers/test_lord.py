@@ -235,6 +235,13 @@ def test_refusals() -> None:
         LordModule((4, 4), 2)(torch.ones(4, 4))
     with pytest.raises(ValueError, match=r"Got \(1, 4, 5\)"):
         LordBasis((4, 4))(torch.ones(1, 4, 5))
+    with pytest.raises(ValueError, match=r"factor_rank=.* at least 1\. Got 0"):
+        LordModule((4, 4), 2, factor_rank=0)
+    with pytest.raises(ValueError, match=r"LordBasis.to_lord\(rank=.* at least 1"):
+        LordBasis((4,)).to_lord(0)
+    for power in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match=r"power=.* must be finite"):
+            LordBasis.from_operator(laplacian(4, 4), power=power)
     with pytest.raises(ValueError, match="pairs"):
         LordModule.from_cp(CP((torch.ones(4, 1), torch.ones(9, 1))), (2, 2))
     moving = advection_diffusion(Grid((4, 4), spacing=0.25), (1.0, 2.0)).operator

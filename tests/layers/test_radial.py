@@ -27,6 +27,13 @@ def test_three_derivatives_vanish_at_the_cutoff() -> None:
         assert y.detach().abs() < 1e-5
 
 
+def test_what_is_not_a_number_stays_so() -> None:
+    x = torch.tensor([0.5, torch.nan, 1.0, torch.inf])
+    out = polynomial_envelope(x)
+    assert out.isnan().tolist() == [False, True, False, False]
+    assert out[2:].tolist() == [0.0, 0.0]
+
+
 def test_keeps_its_digits_in_float32() -> None:
     x = torch.linspace(0.9, 1, 200)
     low = polynomial_envelope(x.float()).double()
@@ -77,7 +84,7 @@ def test_gradients_to_second_order(basis: torch.nn.Module) -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         BesselBasis(0)
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="must be a finite number of at least zero"):
         BesselBasis(3, -1.0)
     with pytest.raises(ValueError, match="at least 1"):
         polynomial_envelope(torch.ones(1), 0)

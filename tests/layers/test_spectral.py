@@ -272,8 +272,8 @@ def test_wrong_inputs() -> None:
     for dtype in (torch.float32, torch.complex128, torch.int64):
         with pytest.raises(TypeError, match=r"must be real and of the layer's dtype torch.float64"):
             layer(torch.ones(1, 3, 8, 8, dtype=dtype))
-    for out in ((8,), (0, 8)):
-        with pytest.raises(ValueError, match="must hold 2 numbers above zero"):
+    for out in ((8,), (0, 8), (8, 4.0)):
+        with pytest.raises(ValueError, match="must hold 2 whole numbers above zero"):
             layer(torch.ones(1, 3, 8, 8), out)
 
 

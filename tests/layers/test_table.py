@@ -133,6 +133,8 @@ def test_the_original_is_left_alone_and_dtypes_follow() -> None:
     assert table.table.dtype == torch.float64
     assert table.float()(torch.rand(3, dtype=torch.float32) + 1).dtype == torch.float32
     assert "2 functions from 0.3 to 5" in repr(table)
+    chosen = RadialTable(function, CUTOFF, tolerance=1e-3, start=0.3, dtype=torch.float32)
+    assert chosen.table.dtype == torch.float32
 
 
 def test_constants_and_lines_are_exact() -> None:
@@ -144,9 +146,12 @@ def test_constants_and_lines_are_exact() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"`RadialTable\(start=...\)` must be from 0 to below"):
         RadialTable(Radial(1), 1.0, start=1.0)
+    for cutoff in (torch.inf, torch.nan, 0.0):
+        with pytest.raises(ValueError, match=r"`RadialTable\(cutoff=...\)` must be positive"):
+            RadialTable(Radial(1), cutoff)
     with pytest.raises(ValueError, match=r"`RadialTable\(tolerance=...\)` must be above zero"):
         RadialTable(Radial(1), 1.0, tolerance=0.0)
-    with pytest.raises(ValueError, match=r"Got values that are not at 0. \(Give start=..."):
+    with pytest.raises(ValueError, match=r"Got values that are not finite at 0. \(Give start=..."):
         RadialTable(Radial(1), CUTOFF)
     with pytest.raises(ValueError, match=r"must be within reach. .* kink"):
         RadialTable(lambda r: (r - 1.2345).abs()[:, None], CUTOFF)
