@@ -264,3 +264,6 @@ def test_a_wrong_form_is_undone(model: Network, monkeypatch: pytest.MonkeyPatch)
 def test_only_modules_are_taken() -> None:
     with pytest.raises(TypeError, match=r"`accelerate\(model=...\)` must be a torch"):
         accelerate(lambda x: x)  # type: ignore[type-var]
+    for bad, error in ((0.0, ValueError), (float("nan"), ValueError), ("1e-6", TypeError)):
+        with pytest.raises(error, match=r"`accelerate\(splines=...\)` must be"):
+            accelerate(torch.nn.Linear(1, 1), splines=bad)  # type: ignore[arg-type]

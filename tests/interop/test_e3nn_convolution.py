@@ -2,10 +2,8 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
-import e3nn
 import pytest
 import torch
 from e3nn import o3
@@ -17,13 +15,7 @@ from tensornet.interop.e3nn import TensorProduct, TensorProductConv
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-@pytest.fixture(autouse=True)
-def interpreted() -> Iterator[None]:
-    """e3nn without TorchScript, which takes a second per product."""
-    before = e3nn.get_optimization_defaults()
-    e3nn.set_optimization_defaults(jit_mode="eager")
-    yield
-    e3nn.set_optimization_defaults(**before)
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 def paths(one: str, two: str, out: str) -> list[tuple[int, int, int, str, bool]]:

@@ -3,10 +3,8 @@
 import copy
 import pickle
 import random
-from collections.abc import Iterator
 from typing import Any
 
-import e3nn
 import pytest
 import torch
 from e3nn import o3
@@ -17,13 +15,7 @@ from tensornet.interop.e3nn import TensorProduct
 MODES = ("uvw", "uvu", "uvv", "uuw", "uuu", "uvuv", "uvu<v", "u<vw")
 
 
-@pytest.fixture(autouse=True)
-def interpreted() -> Iterator[None]:
-    """e3nn without TorchScript, which takes a second per product."""
-    before = e3nn.get_optimization_defaults()
-    e3nn.set_optimization_defaults(jit_mode="eager")
-    yield
-    e3nn.set_optimization_defaults(**before)
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 def irreps_and_instructions(rng: random.Random, modes: tuple[str, ...]) -> tuple[Any, ...]:
@@ -282,7 +274,8 @@ def test_compiled_without_a_graph_break() -> None:
         ([(0, 0, 0, "uuu", True)], "multiplicities of in1 and in2 for mode uuu"),
         ([(0, 0, 0, "uvuv", True)], "multiplicities of in1 x in2 and out for mode uvuv"),
         ([(0, 0, 0, "uvw", False)], "weights for mode uvw"),
-        ([(0, 0, 0, "uvw", True, -1.0)], "no negative path weight"),
+        ([(0, 0, 0, "uvw", True, -1.0)], "finite and not negative"),
+        ([(0, 0, 0, "uvw", True, float("nan"))], "finite and not negative"),
     ],
 )
 def test_bad_instructions(instructions: Any, says: str) -> None:
@@ -321,3 +314,21 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"must have shape \(\.\.\., 4\), with a batch"):
         rows(x, y, w)
     assert ours(x * torch.nan, y, w).isnan().all()
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"in2_var=.* finite numbers of at least zero"):
+            TensorProduct(*args, in2_var=[bad])
+    with pytest.raises(TypeError, match=r"from_product\(product=.* Got Linear\."):
+        TensorProduct.from_product(torch.nn.Linear(1, 1))
+
+
+def test_weights_by_instruction() -> None:
+    paths = [(0, 0, 0, "uvw", True), (1, 0, 0, "uvw", True)]
+    ours = TensorProduct("2x0e+3x0e", "2x0e", "4x0e", paths, internal_weights=False)
+    x, y = torch.randn(5, 5), torch.randn(5, 2)
+    first, second = torch.randn(2, 2, 4), torch.randn(3, 2, 4)
+    expected = ours(x, y, torch.cat([first.flatten(), second.flatten()]))
+    assert torch.equal(ours(x, y, [first, second]), expected)
+    assert torch.equal(ours(x, y, [first.flatten(), second]), expected)
+    for wrong in ([first], [second, first], [first, second, first], [first, second.mT], [1.0, 2.0]):
+        with pytest.raises(ValueError, match=r"weight=.* one tensor per instruction"):
+            ours(x, y, wrong)

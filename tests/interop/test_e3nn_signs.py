@@ -26,7 +26,7 @@ def other_signs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         odd = (one + two + three) % 2 == 1
         return -block if odd else block
 
-    monkeypatch.setattr(coupling.o3, "wigner_3j", changed)
+    monkeypatch.setattr(o3, "wigner_3j", changed)
     coupling.terms.cache_clear()
     yield
     coupling.terms.cache_clear()

@@ -1,9 +1,7 @@
 """Products whose instructions follow from irreps, beside e3nn's."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import e3nn
 import pytest
 import torch
 from e3nn import o3
@@ -11,14 +9,7 @@ from torch import Tensor
 
 from tensornet.interop import e3nn as ours
 
-
-@pytest.fixture(autouse=True)
-def interpreted() -> Iterator[None]:
-    """e3nn without TorchScript, which takes a second per product."""
-    before = e3nn.get_optimization_defaults()
-    e3nn.set_optimization_defaults(jit_mode="eager")
-    yield
-    e3nn.set_optimization_defaults(**before)
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 def agree(name: str, *args: Any, **kwargs: Any) -> Any:

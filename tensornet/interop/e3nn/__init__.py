@@ -1,4 +1,9 @@
-"""e3nn's products: its signatures, normalisations, weight order and results, by our kernels."""
+"""e3nn's products: its signatures, normalisations, weight order and results, by our kernels.
+
+Read `product` first, with `instructions` (what e3nn's arguments mean) and `paths` (what kernels
+make of them). `convolution` sums products over the edges of a graph. `accelerate` puts all of this
+into a model that is already there; the files named ``accelerate_*`` say which modules it knows.
+"""
 
 from tensornet.interop.e3nn.accelerate import accelerate as accelerate
 from tensornet.interop.e3nn.accelerate import acceleration as acceleration

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tensornet import _check
 from tensornet.interop.e3nn import (
     accelerate_e3nn,
     accelerate_mace,
@@ -107,8 +108,8 @@ def accelerate(model: Model, *, splines: float | None = None, verbose: bool = Fa
         RuntimeWarning: If there was nothing to swap.
 
     Raises:
-        TypeError: If `model` is not a `torch.nn.Module`.
-        ValueError: If `splines` is not above zero.
+        TypeError: If `model` is not a `torch.nn.Module`, or `splines` no number.
+        ValueError: If `splines` is not finite and above zero.
 
     Derivatives:
         Any order, as before.
@@ -124,7 +125,8 @@ def accelerate(model: Model, *, splines: float | None = None, verbose: bool = Fa
         raise TypeError(
             f"`accelerate(model=...)` must be a torch.nn.Module. Got {type(model).__name__}."
         )
-    if splines is not None and not splines > 0:
+    _check.tolerance("accelerate", splines=splines)
+    if splines == 0:
         raise ValueError(f"`accelerate(splines=...)` must be above zero. Got {splines}.")
     rules = RULES
     if splines is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import e3nn.nn
+import e3nn.o3
 from torch import nn
 
 from tensornet.interop.e3nn.accelerate_convolution import FastProduct
@@ -13,17 +15,13 @@ from tensornet.interop.e3nn.accelerate_modules import (
 )
 from tensornet.interop.e3nn.accelerate_selector import FastSelector
 from tensornet.interop.e3nn.accelerate_swap import Change, Handled
-from tensornet.interop.e3nn.instructions import Irreps  # its import makes e3nn importable
-
-import e3nn.nn  # isort: skip
-import e3nn.o3  # isort: skip
 
 
 def changes(module: nn.Module) -> list[Change]:
     """Say what to swap in a module of e3nn; nothing in others.
 
-    Raises:
-        UnsuitableError: If it is a kind we know, in a form we do not.
+    Args:
+        module: A module of a model.
     """
     if isinstance(module, e3nn.o3.Linear):
         return [Change(module, FastLinear)]
@@ -39,6 +37,3 @@ def changes(module: nn.Module) -> list[Change]:
             return [Change(module, FastSelector)]
         return [Change(module, FastProduct)]
     return []
-
-
-__all__ = ["Irreps", "changes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import e3nn.o3
 import torch
 from torch import Tensor, nn
 
@@ -11,8 +12,6 @@ from tensornet.interop.e3nn.accelerate_convolution import FusedProduct
 from tensornet.interop.e3nn.accelerate_swap import Change, Swapped, UnsuitableError
 from tensornet.interop.e3nn.contraction import fast_symmetric_contraction
 from tensornet.kernels import symmetric_polynomial
-
-import e3nn.o3  # isort: skip
 
 
 class FusedInteraction(Swapped):
@@ -53,8 +52,11 @@ class FastContraction(Swapped):
 def changes(module: nn.Module) -> list[Change]:
     """Say what to swap in a module of MACE; nothing in others.
 
+    Args:
+        module: A module of a model.
+
     Raises:
-        UnsuitableError: If it is a kind we know, in a form we do not.
+        UnsuitableError: If it is of a kind that is known, in a form that is not.
     """
     if {"contractions", "irreps_out"} <= {*module._modules, *vars(module)}:
         return [Change(module, FastContraction)]

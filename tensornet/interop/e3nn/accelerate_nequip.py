@@ -47,8 +47,11 @@ class InformedInteraction(Swapped):
 def changes(module: nn.Module) -> list[Change]:
     """Say what to swap in a module of NequIP; nothing in others.
 
+    Args:
+        module: A module of a model.
+
     Raises:
-        UnsuitableError: If it is a kind we know, in a form we do not.
+        UnsuitableError: If it is of a kind that is known, in a form that is not.
     """
     names = {name for name, _ in module.named_children()}
     if "tp_scatter" in names and "sc" in names and module.sc is not None:

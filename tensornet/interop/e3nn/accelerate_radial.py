@@ -70,17 +70,16 @@ class TabulatedNetwork(FastNetwork):
             rows, _ = embedding.plain(r[:, None], none, none, none)
             return FastNetwork.forward(network, rows)
 
-        default = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-        try:
-            start = _START * cutoff
-            return RadialTable(function, cutoff, tolerance=self.tolerance, start=start)
-        finally:
-            torch.set_default_dtype(default)
+        start, dtype = _START * cutoff, torch.float64
+        return RadialTable(function, cutoff, tolerance=self.tolerance, start=start, dtype=dtype)
 
 
 def tables(module: nn.Module, tolerance: float) -> list[Change]:
     """Say what to swap in a model of MACE; nothing in others.
+
+    Args:
+        module: A module of a model.
+        tolerance: Largest relative error of values and slopes.
 
     Raises:
         UnsuitableError: If its radial networks see more than the distance.

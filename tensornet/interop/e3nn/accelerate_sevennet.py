@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import e3nn.o3
 from torch import Tensor, nn
 
 from tensornet.interop.e3nn.accelerate_convolution import FusedProduct
 from tensornet.interop.e3nn.accelerate_swap import Change, Swapped, UnsuitableError
-
-import e3nn.o3  # isort: skip
 
 
 class FusedConvolution(Swapped):
@@ -32,8 +31,11 @@ class FusedConvolution(Swapped):
 def changes(module: nn.Module) -> list[Change]:
     """Say what to swap in a module of SevenNet; nothing in others.
 
+    Args:
+        module: A module of a model.
+
     Raises:
-        UnsuitableError: If it is a kind we know, in a form we do not.
+        UnsuitableError: If it is of a kind that is known, in a form that is not.
     """
     if not (hasattr(module, "convolution_cls") and hasattr(module, "key_weight_input")):
         return []

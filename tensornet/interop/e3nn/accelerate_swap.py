@@ -52,11 +52,19 @@ class Swapped(nn.Module):
     kernel: ClassVar[Kernel[Any, Any] | None] = None  # without which it would be slow
 
     def make(self) -> Any:
-        """Make what the forward needs beside the module's own tensors, a module without state."""
+        """Make what the forward needs beside the module's own tensors, a module without state.
+
+        Raises:
+            UnsuitableError: If the module is of a form that `forward` does not know.
+        """
         return None
 
     def part(self, like: Tensor) -> Any:
-        """Give what `make` made, for tensors such as `like`."""
+        """Give what `make` made, on the device of `like`; it is made once per device and dtype.
+
+        Args:
+            like: An input.
+        """
         parts, key = self.__dict__[_STATE]["parts"], (like.device, like.dtype)
         if key not in parts:
             made = self.make()
@@ -64,7 +72,11 @@ class Swapped(nn.Module):
         return parts[key]
 
     def example(self, like: Tensor) -> tuple[Any, ...] | None:
-        """Give random arguments of the dtype and on the device of `like`; none: nothing to try."""
+        """Give random arguments to try, or none if there is nothing to try.
+
+        Args:
+            like: A tensor of the dtype and on the device that they are to have.
+        """
         return None
 
     def plain(self, *args: Any) -> Any:
@@ -114,6 +126,9 @@ def swap(module: nn.Module, fast: type[Swapped], **added: Any) -> Swapped:
         module: What changes, in place.
         fast: How its forward runs from now on.
         added: Attributes it gets until it is restored.
+
+    Returns:
+        The same module, which is a `Swapped` now.
     """
     original = type(module)
     module.__dict__.update(added)
@@ -124,7 +139,11 @@ def swap(module: nn.Module, fast: type[Swapped], **added: Any) -> Swapped:
 
 
 def unswap(module: Swapped) -> None:
-    """Give a module the class it had."""
+    """Give a module the class it had.
+
+    Args:
+        module: A module that `swap` changed, in place.
+    """
     for name in module.__dict__.pop(_STATE)["added"]:
         del module.__dict__[name]
     object.__setattr__(module, "__class__", module.original)
@@ -132,6 +151,10 @@ def unswap(module: Swapped) -> None:
 
 def compare(module: Swapped, like: Tensor) -> None:
     """Run both forwards on an example, with gradients.
+
+    Args:
+        module: A module that was swapped.
+        like: A tensor of the dtype and on the device that it works in.
 
     Raises:
         UnsuitableError: If they differ, or one of them fails.

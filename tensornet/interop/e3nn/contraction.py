@@ -28,6 +28,9 @@ class FastSymmetricContraction(nn.Module):
         module: A ``mace.modules.symmetric_contraction.SymmetricContraction``. Its contractions
             become part of this module, so that parameters, buffers and their names stay.
 
+    Raises:
+        TypeError: If `module` is no such module.
+
     Derivatives:
         Any order, in the features and in the weights; in y where it requires gradients.
     """
@@ -82,7 +85,11 @@ class FastSymmetricContraction(nn.Module):
             y: Elements, one-hot. Other numbers mix the weights of elements, as in MACE, which is
                 slower; under `torch.compile` they make the result NaN.
 
+        Returns:
+            The features of each irrep of the output, in e3nn's order.
+
         Raises:
+            TypeError: If `x` has another dtype than the weights.
             ValueError: If the shapes are not those that the module was made for.
         """
         n = _check.shapes(type(self).__name__, x=(x, "n c i"), y=(y, "n s"))["n"]

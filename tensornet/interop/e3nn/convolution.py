@@ -104,6 +104,9 @@ class TensorProductConv(nn.Module):
         Returns:
             The convolution, with the same irreps, paths and factors.
 
+        Raises:
+            TypeError: If it is no such product.
+
         Examples:
             >>> conv = TensorProductConv("8x0e", "1o", "8x1o", [(0, 0, 0, "uvu", True)])
             >>> TensorProductConv.from_product(conv)

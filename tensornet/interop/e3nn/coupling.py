@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from e3nn import o3
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tensornet.so3 import wigner_3j
-
-# e3nn 0.4 stores slices in a file it reads at import; torch asks for leave since 2.6.
-with torch.serialization.safe_globals([slice]):
-    from e3nn import o3 as o3
 
 Index = NDArray[np.int64]
 Degrees = tuple[int, int, int]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from e3nn import o3
 
-from tensornet.interop.e3nn.coupling import Degrees, flipped, o3
+from tensornet.interop.e3nn.coupling import Degrees, flipped
 
 Irrep, Irreps = o3.Irrep, o3.Irreps
 
@@ -108,7 +109,26 @@ def program(
     path_normalization: str | None = None,
     normalization: str | None = None,
 ) -> Program:
-    """Check a product and give its paths their factors, as e3nn does."""
+    """Check a product and give its paths their factors, as e3nn does.
+
+    Args:
+        where: Name of the public call, for messages; the other arguments are those of
+            `TensorProduct`.
+        irreps_in1: Irreps of the first input.
+        irreps_in2: Irreps of the second input.
+        irreps_out: Irreps of the output.
+        instructions: Tuples ``(i_1, i_2, i_out, mode, train[, path_weight])``.
+        in1_var: Variance of each block of the first input.
+        in2_var: Variance of each block of the second input.
+        out_var: Variance wanted of each block of the output.
+        irrep_normalization: ``"component"``, ``"norm"`` or ``"none"``.
+        path_normalization: ``"element"``, ``"path"`` or ``"none"``.
+        normalization: Old name of `irrep_normalization`.
+
+    Raises:
+        ProductError: If a normalisation, variance or instruction is wrong.
+        IndexError: If an instruction names a block that is not there.
+    """
     if normalization is not None:
         warnings.warn(
             f"`{where}(normalization=...)` is now called `irrep_normalization`.",
@@ -145,10 +165,10 @@ def program(
         }[path_normalization]
         alpha = alpha / divisor if divisor > 0 else alpha
         alpha *= variances[2][ins.i_out] * ins.path_weight
-        if alpha < 0:
+        if not 0 <= alpha < math.inf:
             raise ProductError(
-                f"`{where}(instructions=...)` must have no negative path weight or variance. "
-                f"Got {tuple(ins)[:6]}."
+                f"`{where}(instructions=...)` must have path weights that are finite and not "
+                f"negative. Got {tuple(ins)[:6]}."
             )
         done.append(ins._replace(path_weight=math.sqrt(alpha)))
     return Program(*irreps, tuple(done))
@@ -162,7 +182,20 @@ def _one_of(where: str, name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def of_module(product: Any) -> Program:
-    """Read a product of e3nn, or of ours, with the factors and signs it already has."""
+    """Read a product of e3nn, or of ours, with the factors and signs it already has.
+
+    Args:
+        product: An `e3nn.o3.TensorProduct`, or what has its irreps and instructions.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    needed = ("irreps_in1", "irreps_in2", "irreps_out", "instructions", "state_dict")
+    if not all(hasattr(product, name) for name in needed):
+        raise TypeError(
+            "`from_product(product=...)` must be an e3nn.o3.TensorProduct. "
+            f"Got {type(product).__name__}."
+        )
     read = (Instruction(*tuple(ins)) for ins in product.instructions)
     return Program(
         Irreps(product.irreps_in1),
@@ -233,5 +266,9 @@ def _variances(where: str, name: str, given: Any, irreps: Any) -> list[float]:
         raise ProductError(
             f"`{where}({name}=...)` must have one number per block of {irreps}, {len(irreps)}. "
             f"Got {len(values)}."
+        )
+    if not all(0 <= value < math.inf for value in values):
+        raise ProductError(
+            f"`{where}({name}=...)` must hold finite numbers of at least zero. Got {values}."
         )
     return values

@@ -84,7 +84,7 @@ def _uniform(where: str, irreps: Any) -> tuple[int, int]:
     """Highest degree and multiplicity, where all degrees up to it are there once."""
     read = Irreps(irreps)
     muls = {block.mul for block in read}
-    if len(muls) != 1 or [block.ir.l for block in read] != list(range(len(read))):
+    if len(muls) != 1 or 0 in muls or [block.ir.l for block in read] != list(range(len(read))):
         raise ProductError(
             f"`{where}(irreps=...)` must have one block per degree 0, 1, ... l_max, of equal "
             f"multiplicity. Got {read}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tensornet import _check
-from tensornet.interop.e3nn.arrangement import Block, Permutation, split
+from tensornet.interop.e3nn.arrangement import Permutation, split
 from tensornet.interop.e3nn.coupling import flipped
 from tensornet.interop.e3nn.instructions import (
     ProductError,
@@ -20,10 +21,8 @@ from tensornet.interop.e3nn.instructions import (
     program,
 )
 from tensornet.interop.e3nn.mixed import Mixed
-from tensornet.interop.e3nn.paths import Path, blocks, seen
-from tensornet.interop.e3nn.weighted import OneToMany, OneToOne
+from tensornet.interop.e3nn.stages import stages
 
-Stage = OneToMany | OneToOne | Mixed
 Weights = Tensor | Sequence[Tensor] | None
 
 
@@ -157,6 +156,9 @@ class TensorProduct(nn.Module):
         Returns:
             A product with its irreps, paths, factors, weights, dtype and device.
 
+        Raises:
+            TypeError: If it is no such product.
+
         Examples:
             >>> from e3nn import o3
             >>> TensorProduct.from_product(o3.FullyConnectedTensorProduct("2x0e", "1o", "3x1o"))
@@ -269,7 +271,7 @@ class TensorProduct(nn.Module):
             return self.weight
         if not isinstance(weight, Tensor):
             shapes = [ins.path_shape for ins in self.instructions if ins.has_weight]
-            flat = [w.flatten(w.ndim - len(s)) for w, s in zip(weight, shapes, strict=True)]
+            flat = self._flat(weight, shapes)
             weight = torch.cat(flat, -1) if flat else self.weight
         n = self.weight_numel
         good = weight.shape == (n,) if self.shared_weights else weight.shape[-1:] == (n,)
@@ -279,6 +281,25 @@ class TensorProduct(nn.Module):
                 f"`{name}(weight=...)` must have shape {want}. Got {tuple(weight.shape)}."
             )
         return weight if n else weight.flatten()[:0]
+
+    def _flat(
+        self, weights: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]
+    ) -> list[Tensor]:  # (..., numbers) each
+        """Take weights per instruction, each in the shape of its path or flat, to rows."""
+        flat = []
+        for given, shape in itertools.zip_longest(weights, shapes):
+            fits = isinstance(given, Tensor) and shape is not None
+            if fits and given.shape[-len(shape) :] == shape:
+                flat.append(given.flatten(given.ndim - len(shape)))
+            elif fits and given.shape[-1:] == (math.prod(shape),):
+                flat.append(given)
+            else:
+                got = [tuple(w.shape) if isinstance(w, Tensor) else w for w in weights]
+                raise ProductError(
+                    f"`{type(self).__name__}(weight=...)` must be a tensor, or hold one tensor per "
+                    f"instruction with weights, of shapes that end in {list(shapes)}. Got {got}."
+                )
+        return flat
 
     def weight_view_for_instruction(
         self, instruction: int, weight: Tensor | None = None
@@ -349,47 +370,14 @@ def _rows(x: Tensor, batch: tuple[int, ...], n: int) -> Tensor:  # (n, d)
 
 
 def of_program(made: Program, *, internal: bool, shared: bool) -> TensorProduct:
-    """Make a product whose paths have their factors."""
+    """Make a product whose paths already have their factors.
+
+    Args:
+        made: Irreps and instructions.
+        internal: Whether the module holds its weights.
+        shared: Whether all rows have the same weights.
+    """
     product = TensorProduct.__new__(TensorProduct)
     nn.Module.__init__(product)
     product._build(made, internal, shared)
     return product
-
-
-def stages(made: Program) -> list[tuple[bool, Stage]]:
-    """Sort instructions by what computes them; say of each whether the inputs are exchanged."""
-    one, two, out = (blocks(s) for s in (made.irreps_in1, made.irreps_in2, made.irreps_out))
-    sorted_in: list[tuple[str, bool, dict[int, Block], list[Path]]] = []
-    for n, (ins, offset) in enumerate(zip(made.instructions, made.offsets(), strict=True)):
-        if 0 in ins.path_shape or out[ins.i_out][0] == 0:
-            continue
-        path = seen(made, n, offset)
-        family = _FAMILY[ins.connection_mode]
-        shape = (path.mul, path.others * out[ins.i_out][1]) if path.outer else out[ins.i_out]
-        for kind, turned, shapes, paths in sorted_in:
-            if (kind, turned) == (family, path.turned) and shapes.get(path.out, shape) == shape:
-                shapes[path.out] = shape
-                paths.append(path)
-                break
-        else:
-            sorted_in.append((family, path.turned, {path.out: shape}, [path]))
-    found: list[tuple[bool, Stage]] = []
-    for family, turned, shapes, paths in sorted_in:
-        sides = (two, one) if turned else (one, two)
-        results = [shapes.get(block, shape) for block, shape in enumerate(out)]
-        stage: Stage
-        if family == "one to many":
-            stage = OneToMany(paths, *sides, results)
-        elif family.startswith("one to one"):
-            stage = OneToOne(paths, *sides, results, pairs=family.endswith("pairs"))
-        else:
-            stage = Mixed(paths, *sides, results, family.removeprefix("mixed "))
-        found.append((turned, stage))
-    return found
-
-
-_FAMILY = {
-    "uvu": "one to many", "uvv": "one to many", "uvuv": "one to many",
-    "uuu": "one to one", "uvu<v": "one to one pairs",
-    "uvw": "mixed many", "uuw": "mixed one", "u<vw": "mixed pairs",
-}  # fmt: skip
