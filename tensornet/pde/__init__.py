@@ -1,4 +1,12 @@
-"""Grids, stencils, boundaries, and the linear problems that are discretised on them."""
+"""Differential equations on boxes of equal cells: operators, preconditioners, time steps, flows.
+
+Read `grid.py`, `boundary.py` and `domain.py` first: they say where unknowns stand and what
+surrounds them. `poisson.py` then shows a problem from coefficients to an operator (`operator.py`)
+and a right side (`problem.py`); `advection.py` and `heat.py` are its relatives. `box.py`,
+`multigrid.py`, `adi.py` and `low_rank.py` are inverses to precondition with. `navier_stokes.py` is
+the door to flows, whose steps are in `flow.py`, and `gaussian.py` that to Gaussian process
+regression.
+"""
 
 from tensornet.pde.adi import ADI as ADI
 from tensornet.pde.adi import adi as adi

@@ -13,6 +13,7 @@ from tensornet.formats.cp import CP
 from tensornet.kernels import _bridge
 from tensornet.linalg.solution import Solution
 from tensornet.pde.boundary import Boundary, Side, sides
+from tensornet.pde.box import is_box, mean_coefficient
 from tensornet.pde.domain import Domain
 from tensornet.pde.grid import Grid
 from tensornet.pde.low_rank import check_diffusion, check_low_rank
@@ -59,7 +60,7 @@ class ADI(FixedOperator):
         level, dim = finest(A), A.domain.grid.dim
         self._size = level.shape
         self._lines = []
-        high, low = 0.0, 0.0
+        high = 0.0
         for axis in range(3 - dim, 3):
             face = level.faces[axis]
             both = face + face.roll(1, axis)
@@ -80,6 +81,9 @@ class ADI(FixedOperator):
 
         Args:
             x: Right-hand sides.
+
+        Returns:
+            Approximate solutions, (b, n).
         """
         left = self.domain.embed(x).flatten(1)
         found = torch.zeros_like(left)
@@ -109,13 +113,12 @@ class ADI(FixedOperator):
 
 def _box(A: StencilOperator) -> StencilOperator:
     """The empty box around an operator; the operator itself where it is one."""
-    domain, k = A.domain, A.coefficient
-    if domain.mask is None and A.kind == "lines":
+    domain = A.domain
+    if is_box(A):
         return A
-    k = float(domain.restrict(k.detach()).mean()) if isinstance(k, Tensor) else k
     ends = [(Side(low.kind, at=low.at), Side(high.kind, at=high.at)) for low, high in domain.sides]
     whole = Domain(domain.grid, boundary=ends)
-    box = diffusion("adi", whole, k, A.dtype)[0].shifted(A.shift)
+    box = diffusion("adi", whole, mean_coefficient(A), A.dtype)[0].shifted(A.shift)
     if len(box.nullspace):  # what holds values is inside
         return box.shifted(float(domain.restrict(A.anchor.detach()).mean()))
     return box
@@ -157,14 +160,14 @@ def adi(A: StencilOperator, *, steps: int = 2) -> ADI:
     tolerance grows with the logarithm of the size, in three faster.
 
     Args:
-        A: A symmetric operator of this room, on the CPU, without periodic axes.
+        A: A symmetric operator of `pde`, on the CPU, without periodic axes.
         steps: On the way there, and as many back.
 
     Returns:
         A symmetric operator, ``M`` of `pcg`; its `to_scipy` is the ``M`` of scipy's solvers.
 
     Raises:
-        TypeError: If `A` is no operator of this room.
+        TypeError: If `A` is no operator of `pde`.
         ValueError: If it is not symmetric, periodic, not on the CPU, has weights or ties below
             zero, or `steps` is below one.
 
@@ -227,7 +230,7 @@ def solve_adi(
         ValueError: If sizes do not fit, the box is periodic or singular, or numbers are not finite.
 
     Derivatives:
-        None.
+        None: the solution is detached.
 
     References:
         Benner, Li & Truhar, On the ADI method for Sylvester equations, J. Comput. Appl. Math. 233,
@@ -286,6 +289,7 @@ class _Lines:
         return found
 
 
+@torch.no_grad()
 def _sylvester(lines: list[_Lines], rhs: CP, tolerance: float, limit: int) -> Solution[CP]:
     F, G = (factor.contiguous() for factor in rhs.factors)
     F = F if rhs.weights is None else F * rhs.weights

@@ -13,7 +13,7 @@ from tensornet.pde.domain import Domain
 from tensornet.pde.grid import Field, Grid
 from tensornet.pde.operator import StencilOperator
 from tensornet.pde.poisson import coupling, grounded
-from tensornet.pde.problem import Problem, domain_of, finished, positive
+from tensornet.pde.problem import Problem, coefficient_of, domain_of, finished
 
 SCHEMES = ("upwind", "central")
 
@@ -79,17 +79,8 @@ def advection_diffusion(
     """
     where = "advection_diffusion"
     _check.one_of(where, SCHEMES, scheme=scheme)
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"`{where}(dtype=...)` must be float32 or float64. Got {dtype}.")
     domain = domain_of(where, grid, mask, boundary, device)
-    place = {"dtype": dtype, "device": domain.device, "where": where}
-    k = domain.grid.field(diffusivity, name="diffusivity", **place)  # type: ignore[arg-type]
-    if k.shape != domain.grid.shape:
-        raise ValueError(
-            f"`{where}(diffusivity=...)` must have the shape {domain.grid.shape} of the grid, "
-            f"without a batch. Got {tuple(k.shape)}."
-        )
-    positive(where, "diffusivity", k.detach(), domain.active, zero=True)
+    k = coefficient_of(where, "diffusivity", domain, diffusivity, dtype, zero=True)
     anchor, load = grounded(where, domain, k, dtype)
     parts = list(velocity) if isinstance(velocity, Sequence) else [velocity]
     if len(parts) != domain.grid.dim:
@@ -120,7 +111,7 @@ def _at_faces(domain: Domain, part: Field, axis: int, dtype: torch.dtype) -> Ten
     faces = torch.arange(grid.shape[axis] + 1, dtype=torch.float64, device=domain.device)
     points[axis] = (grid.origin[axis] + faces * grid.spacing[axis]).to(dtype)
     mesh = torch.meshgrid(*points, indexing="ij")
-    v = grid._evaluated(part, mesh, where, "velocity")
+    v = grid.evaluated(part, mesh, where, "velocity")
     if v.ndim and v.shape != mesh[0].shape:
         raise ValueError(
             f"`{where}(velocity=...)` must have the shape {tuple(mesh[0].shape)} of the faces "

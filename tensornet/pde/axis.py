@@ -181,6 +181,28 @@ def box_axes(where: str, domain: Domain) -> list[Axis]:
     ]
 
 
+def in_eigenvectors(axes: Sequence[Axis], x: Tensor, values: Tensor) -> Tensor:
+    """Multiply fields by a function of the box operator: its eigenvectors, and these eigenvalues.
+
+    Args:
+        axes: Of the box.
+        x: Fields, ``(b, *shape)``.
+        values: Eigenvalues of the function, ``(*shape)``.
+
+    Returns:
+        The products, ``(b, *shape)``.
+
+    Derivatives:
+        Any order, in the fields and the eigenvalues.
+    """
+    for k, axis in enumerate(axes, 1):
+        x = axis.analysed(x, k)
+    x = x * values
+    for k, axis in enumerate(axes, 1):
+        x = axis.made(x, k)
+    return x
+
+
 def outer_sum(values: Sequence[Tensor], shift: float = 0.0) -> Tensor:  # (d_1, ..., d_n)
     """Add numbers along each axis up.
 

@@ -9,6 +9,9 @@ from typing import Any, Protocol, TypeVar, cast
 from tensornet import _check
 from tensornet.pde.grid import Field, Grid
 
+KINDS = ("dirichlet", "neumann", "periodic")
+PLACES = ("face", "center")
+
 
 @dataclass(frozen=True, eq=False)
 class Side:
@@ -18,11 +21,18 @@ class Side:
         kind: ``"dirichlet"``, ``"neumann"`` or ``"periodic"``.
         value: The value that is held, or the flux.
         at: Where a value is held: at the ``"face"``, or at the ``"center"`` of the cell behind it.
+
+    Raises:
+        ValueError: If a word is unknown.
     """
 
     kind: str
     value: Field = 0.0
     at: str = "face"
+
+    def __post_init__(self) -> None:
+        _check.one_of("Side", KINDS, kind=self.kind)
+        _check.one_of("Side", PLACES, at=self.at)
 
     @property
     def weight(self) -> float:
@@ -68,7 +78,7 @@ def dirichlet(value: Field = 0.0, *, at: str = "face") -> Side:
         >>> dirichlet(1.0).kind
         'dirichlet'
     """
-    _check.one_of("dirichlet", ("face", "center"), at=at)
+    _check.one_of("dirichlet", PLACES, at=at)
     return Side("dirichlet", value, at)
 
 
@@ -180,6 +190,13 @@ def side(word: object, where: str, name: str) -> Side:
         word: ``"dirichlet"``, ``"neumann"``, ``"periodic"`` or a side.
         where: Name of the public call, for messages.
         name: Name of its argument, for messages.
+
+    Returns:
+        The side.
+
+    Raises:
+        TypeError: If it is neither a word nor a side.
+        ValueError: If the word is unknown.
     """
     if isinstance(word, Side):
         return word
@@ -188,5 +205,5 @@ def side(word: object, where: str, name: str) -> Side:
             f"`{where}({name}=...)` must be made of words, `dirichlet(...)` and `neumann(...)`. "
             f"Got {type(word).__name__}."
         )
-    _check.one_of(where, ("dirichlet", "neumann", "periodic"), **{name: word})
+    _check.one_of(where, KINDS, **{name: word})
     return Side(word)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tensornet.pde.axis import box_axes, outer_sum
+from tensornet.pde.axis import box_axes, in_eigenvectors, outer_sum
 from tensornet.pde.operator import LinearOperator, StencilOperator, check_symmetric
 
 
 class BoxPreconditioner(LinearOperator):
-    """The inverse of an empty box, applied to the cells of a mask. See `box_preconditioner`."""
+    """The inverse of an empty box, applied to the cells of a mask. See `box_preconditioner`.
+
+    Args:
+        A: A symmetric operator of `pde`.
+    """
 
     symmetric = True
 
     def __init__(self, A: StencilOperator) -> None:
         self.domain, self.shape = A.domain, A.shape
         self.dtype, self.device = A.dtype, A.device
-        k = A.coefficient
-        if isinstance(k, Tensor):
-            k = float(A.domain.restrict(k.detach()).mean())
+        k = mean_coefficient(A)
         self._axes = box_axes("box_preconditioner(A=...)", A.domain)
         total = outer_sum([k * axis.values for axis in self._axes], A.shift)
         floor = 1e-12 * float(total.max())
@@ -33,13 +35,27 @@ class BoxPreconditioner(LinearOperator):
         return self._inverse.nbytes + sum(axis.n_bytes for axis in self._axes)
 
     def _apply(self, x: Tensor) -> Tensor:
-        field = self.domain.embed(x)
-        for k, axis in enumerate(self._axes, 1):
-            field = axis.analysed(field, k)
-        field = field * self._inverse
-        for k, axis in enumerate(self._axes, 1):
-            field = axis.made(field, k)
+        field = in_eigenvectors(self._axes, self.domain.embed(x), self._inverse)
         return self.domain.restrict(field)
+
+
+def is_box(A: StencilOperator) -> bool:
+    """Say whether an operator is a sum of operators of one axis each: a box, constant coefficient.
+
+    Args:
+        A: A symmetric operator.
+    """
+    return A.domain.mask is None and A.kind == "lines"
+
+
+def mean_coefficient(A: StencilOperator) -> float:
+    """Average the coefficient of an operator over the active cells.
+
+    Args:
+        A: The operator.
+    """
+    k = A.coefficient
+    return float(A.domain.restrict(k.detach()).mean()) if isinstance(k, Tensor) else k
 
 
 def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
@@ -54,13 +70,13 @@ def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
     the contrast of the coefficient.
 
     Args:
-        A: A symmetric operator of this room.
+        A: A symmetric operator of `pde`.
 
     Returns:
         A symmetric operator. Its `to_scipy` is the ``M`` of scipy's solvers.
 
     Raises:
-        TypeError: If `A` is no operator of this room.
+        TypeError: If `A` is no operator of `pde`.
         ValueError: If it is not symmetric, or an axis without a fast transform (periodic, or with
             the two kinds of Dirichlet sides mixed) has more than 4096 cells.
 

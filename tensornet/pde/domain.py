@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tensornet.kernels import embed_runs, restrict_runs
 from tensornet.pde.boundary import Boundary, Side, Word, dirichlet, side, sides
-from tensornet.pde.grid import Grid
+from tensornet.pde.grid import Grid, device_of
 
 AIR = dirichlet(0.0, at="center")
 
@@ -74,7 +74,7 @@ class Domain:
             self._check_cells(name, cells)
         if device is None:
             device = torch.device("cpu") if mask is None else mask.device
-        self.device = torch.device(device)
+        self.device = device_of(device)
         self.mask = None if mask is None or bool(mask.all()) else mask.to(self.device)
         self.air = None if air is None else air.to(self.device)
         if self.mask is not None and not bool(self.mask.any()):
@@ -151,6 +151,9 @@ class Domain:
         Args:
             axis: Along which axis.
             step: 1 for the neighbour above, -1 for the one below.
+
+        Returns:
+            Booleans, ``(*shape)``.
         """
         return self.active & self._beside(self.active, axis, step)
 
@@ -185,6 +188,9 @@ class Domain:
         Args:
             axis: Across which axis.
             step: 1 for the sides above, -1 for those below.
+
+        Returns:
+            Numbers in float64, ``(*shape)``; zero where nothing is held.
         """
         shape = self.grid.shape
         found = torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -205,6 +211,13 @@ class Domain:
             box: Whether it is a side of the box.
             dtype: Of the numbers.
             where: Name of the public call, for messages.
+
+        Returns:
+            Numbers that broadcast to ``(..., *shape)``.
+
+        Raises:
+            TypeError: If the value is no number, tensor or function.
+            ValueError: If a tensor has another shape, or numbers are NaN or infinite.
         """
         grid = self.grid
         points = list(grid.axes(dtype=dtype, device=self.device))
@@ -212,7 +225,7 @@ class Domain:
             points[axis] = points[axis][-1:] if step > 0 else points[axis][:1]
         points[axis] = points[axis] + step * kind.distance * grid.spacing[axis]
         mesh = torch.meshgrid(*points, indexing="ij")
-        found = grid._evaluated(kind.value, mesh, where, "boundary" if box else "wall")
+        found = grid.evaluated(kind.value, mesh, where, "boundary" if box else "wall")
         if not isinstance(kind.value, Tensor):
             return found
         want = list(grid.shape)
@@ -241,6 +254,9 @@ class Domain:
             x: One number per active cell, any batch in front.
             fill: What the other cells get.
 
+        Returns:
+            The field, ``(..., *shape)``.
+
         Derivatives:
             Any order.
         """
@@ -258,6 +274,9 @@ class Domain:
 
         Args:
             field: A field, any batch in front.
+
+        Returns:
+            One number per active cell, (..., n).
 
         Derivatives:
             Any order.
@@ -283,8 +302,11 @@ class Domain:
 
         Args:
             device: Where to put it.
+
+        Returns:
+            A new domain; this one where it is there already.
         """
-        if torch.device(device) == self.device:
+        if device_of(device) == self.device:
             return self
         return Domain(
             self.grid,

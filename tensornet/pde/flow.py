@@ -13,7 +13,17 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.linalg import Solution
 from tensornet.pde.flow_case import FlowCase, positive_number
-from tensornet.pde.flow_solve import coloured, finite, mixed, pseudo_time, refuse_long_steps, told
+from tensornet.pde.flow_solve import (
+    broadcast,
+    check_states,
+    coloured,
+    finite,
+    mixed,
+    pseudo_time,
+    refuse_long_steps,
+    told,
+)
+from tensornet.pde.grid import expanded
 
 
 class Flow(ABC):
@@ -23,13 +33,12 @@ class Flow(ABC):
     this is Euler's implicit step, with ``theta = 1/2`` the implicit midpoint rule, of second order.
     Any batch may stand in front of states.
 
+    Args:
+        case: The grid, the sides, the viscosity and the steps.
+
     Attributes:
-        case: All of the following but the last, in one.
-        grid: The grid.
-        dt: Time step.
-        viscosity: Kinematic viscosity.
-        theta: Where between the two states of a step the equation is taken.
-        sides: What the flow meets, per axis the lower and the upper side.
+        case: As given. Its parts are attributes too: `grid`, `dt`, `viscosity`, `theta`, `sides`,
+            `dtype` and `device`, described at `FlowCase`.
         state_shape: Shape of a state, without a batch.
     """
 
@@ -85,7 +94,14 @@ class Flow(ABC):
 
     @abstractmethod
     def energy(self, state: Tensor) -> Tensor:  # (..., *state_shape) -> (...)
-        """Kinetic energy, ``½ ∫ |u|²``."""
+        """Return the kinetic energy, ``½ ∫ |u|²``, per unit of density.
+
+        Args:
+            state: The state.
+
+        Returns:
+            One number per state, (...).
+        """
 
     def initial(
         self,
@@ -150,15 +166,18 @@ class Flow(ABC):
             state_next: The state after the step.
             state: The state before, of the same batch or one that broadcasts.
 
+        Returns:
+            The residual, ``(..., *state_shape)``.
+
         Raises:
             TypeError: If a state is no tensor of the dtype of the flow.
-            ValueError: If the shape or the device is another.
+            ValueError: If a shape or the device is another.
 
         Derivatives:
             Any order, in both states.
         """
         self._check("residual", state_next=state_next, state=state)
-        after, before = torch.broadcast_tensors(state_next, state)
+        after, before = broadcast("residual", state_next=state_next, state=state)
         return self._residual(self._rows(after), self._rows(before)).reshape(after.shape)
 
     def precondition(self, residual: Tensor) -> Tensor:  # (..., *state_shape) twice
@@ -170,6 +189,9 @@ class Flow(ABC):
 
         Args:
             residual: What `residual` gave, or anything of this shape.
+
+        Returns:
+            A change of the state, of the same shape.
 
         Raises:
             TypeError: If it is no tensor of the dtype of the flow.
@@ -232,7 +254,7 @@ class Flow(ABC):
                 self._check_limit(before)
                 after = self._explicit(before).reshape(state.shape)
                 return Solution(after, True, "One explicit step.", (), 1)
-            rows = self._rows(begin.expand_as(state)).detach()
+            rows = self._rows(expanded("step", "start", begin, state.shape)).detach()
             zero = self._quick(torch.zeros_like(before), before)
             scale = torch.linalg.vector_norm(zero.flatten(1), dim=1)
             scale = torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -273,6 +295,7 @@ class Flow(ABC):
             RuntimeError: If a step does not converge, with its number.
         """
         _check.at_least("rollout", 0, n_steps=n_steps)
+        self._check("rollout", state=state)
         states = [state.detach()]
         for k in range(n_steps):
             start = 2 * states[-1] - states[-2] if k else None
@@ -310,8 +333,9 @@ class Flow(ABC):
                 "`steady(...)` must be asked in two dimensions, for it factorises matrices. Got "
                 f"{self.grid.dim}. (Do steps of time until the state stands still.)"
             )
-        x = torch.zeros(self.state_shape, dtype=self.dtype, device=self.device)
-        x = x if state is None else state
+        x = state
+        if x is None:
+            x = torch.zeros(self.state_shape, dtype=self.dtype, device=self.device)
         self._check("steady", state=x)
         if x.ndim != len(self.state_shape):
             raise ValueError(f"`steady(state=...)` must be one state. Got {tuple(x.shape)}.")
@@ -327,19 +351,14 @@ class Flow(ABC):
                 self._rest, mass, lambda at: matrix(partial(slope, at=at)),
                 x.detach()[None], scale, rtol, maxiter, self._turnover(x[None]), self._pinned,
             )  # fmt: skip
-        error = torch.tensor([history[-1]])
-        return Solution(
-            found[0], history[-1] <= rtol, told(error, rtol, maxiter), tuple(history),
-            len(history) - 1,
-        )  # fmt: skip
+        said = told(torch.tensor(history[-1:], dtype=torch.float64), rtol, maxiter)
+        return Solution(found[0], history[-1] <= rtol, said, tuple(history), len(history) - 1)
 
     def _solved(
         self, before: Tensor, x: Tensor, scale: Tensor, rtol: float, maxiter: int
     ) -> tuple[Tensor, Tensor, list[float], Tensor]:
         """Find the states after a step from where they may be, as `mixed` gives them."""
-        return mixed(
-            lambda x: self._quick(x, before), self._precondition, x, scale, rtol, maxiter
-        )  # fmt: skip
+        return mixed(lambda x: self._quick(x, before), self._precondition, x, scale, rtol, maxiter)
 
     def _quick(self, after: Tensor, before: Tensor) -> Tensor:
         """Do what `_residual` does, where no derivatives are asked."""
@@ -376,16 +395,4 @@ class Flow(ABC):
         return tuple(x.shape[: x.ndim - len(self.state_shape)])
 
     def _check(self, where: str, **states: Tensor) -> None:
-        want = ", ".join(str(n) for n in self.state_shape)
-        for name, x in states.items():
-            if not isinstance(x, Tensor) or x.dtype != self.dtype:
-                got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-                raise TypeError(
-                    f"`{where}({name}=...)` must be a tensor of {self.dtype}. Got {got}."
-                )
-            if x.shape[max(x.ndim - len(self.state_shape), 0) :] != self.state_shape:
-                raise ValueError(
-                    f"`{where}({name}=...)` must have shape (..., {want}). Got {tuple(x.shape)}."
-                )
-            if x.device != self.device:
-                raise ValueError(f"`{where}({name}=...)` must be on {self.device}. Got {x.device}.")
+        check_states(where, states, self.state_shape, self.dtype, self.device)

@@ -18,11 +18,23 @@ class FlowSide:
 
     Args:
         kind: ``"wall"``, ``"slip"``, ``"inflow"``, ``"outflow"`` or ``"periodic"``.
-        velocity: The velocity that is held, one component per axis; empty for zero.
+        velocity: The velocity that is held, one component per axis; empty for zero, and where
+            the kind holds none.
+
+    Raises:
+        ValueError: If the kind is unknown, or holds no velocity and one is given.
     """
 
     kind: str
     velocity: tuple[Field, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check.one_of("FlowSide", (*KINDS, "inflow"), kind=self.kind)
+        if self.velocity and self.kind not in ("wall", "inflow"):
+            raise ValueError(
+                f"`FlowSide(velocity=...)` must be empty for the kind {self.kind!r}. Got "
+                f"{len(self.velocity)} components."
+            )
 
 
 FlowWord = str | FlowSide

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from tensornet.pde.flow_boundary import FlowBoundary, FlowSide, flow_sides
-from tensornet.pde.grid import Grid
+from tensornet.pde.grid import Grid, device_of
+from tensornet.pde.problem import check_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +62,14 @@ def read_case(
         raise TypeError(f"`{where}(grid=...)` must be a `Grid`. Got {type(grid).__name__}.")
     if grid.dim != dim:
         raise ValueError(f"`{where}(grid=...)` must have {dim} axes. Got {grid.dim}.")
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"`{where}(dtype=...)` must be float32 or float64. Got {dtype}.")
+    check_dtype(where, dtype)
     positive_number(where, "dt", dt)
     positive_number(where, "theta", theta)
     if theta > 1:
         raise ValueError(f"`{where}(theta=...)` must be above 0 and at most 1. Got {theta}.")
     nu = viscosity_of(where, viscosity, reynolds)
     sides = flow_sides(grid, boundary, where)
-    return FlowCase(grid, float(dt), nu, sides, float(theta), dtype, torch.device(device))
+    return FlowCase(grid, float(dt), nu, sides, float(theta), dtype, device_of(device))
 
 
 def viscosity_of(where: str, viscosity: float | None, reynolds: float | None) -> float:

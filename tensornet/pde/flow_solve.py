@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -195,6 +195,60 @@ def told(error: Tensor, rtol: float, maxiter: int) -> str:
         f"{who} did not reach a relative residual of {rtol:.1e} within {maxiter} iterations; the "
         f"largest is {worst:.1e}. (Shorten the time step, or allow more iterations.)"
     )
+
+
+def check_states(
+    where: str,
+    states: Mapping[str, Tensor],
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Check that states are tensors of the shape, the dtype and the device of a flow.
+
+    Args:
+        where: Name of the public call, for messages.
+        states: The states by name.
+        shape: Of a state, without a batch.
+        dtype: Of the flow.
+        device: Of the flow.
+
+    Raises:
+        TypeError: If one is no tensor of the dtype.
+        ValueError: If its shape or device is another.
+    """
+    for name, x in states.items():
+        if not isinstance(x, Tensor) or x.dtype != dtype:
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"`{where}({name}=...)` must be a tensor of {dtype}. Got {got}.")
+        if x.shape[max(x.ndim - len(shape), 0) :] != shape:
+            raise ValueError(
+                f"`{where}({name}=...)` must have shape (..., {', '.join(map(str, shape))}). "
+                f"Got {tuple(x.shape)}."
+            )
+        if x.device != device:
+            raise ValueError(f"`{where}({name}=...)` must be on {device}. Got {x.device}.")
+
+
+def broadcast(where: str, **states: Tensor) -> Sequence[Tensor]:
+    """Broadcast states to one batch, or say that their batches do not fit.
+
+    Args:
+        where: Name of the public call, for messages.
+        states: The states by name.
+
+    Raises:
+        ValueError: If they cannot be broadcast.
+    """
+    try:
+        found: Sequence[Tensor] = torch.broadcast_tensors(*states.values())
+        return found
+    except RuntimeError:
+        names = ", ".join(f"{name}=..." for name in states)
+        raise ValueError(
+            f"`{where}({names})` must have batches that broadcast. Got shapes "
+            f"{', '.join(str(tuple(x.shape)) for x in states.values())}."
+        ) from None
 
 
 def finite(where: str, **states: Tensor) -> None:

@@ -12,7 +12,7 @@ from tensornet.pde.boundary import Side, dirichlet, neumann
 from tensornet.pde.domain import Domain
 from tensornet.pde.flow import Flow
 from tensornet.pde.flow_case import FlowCase
-from tensornet.pde.grid import Field
+from tensornet.pde.grid import Field, expanded
 
 _FIXED = {"wall", "slip", "inflow"}  # what holds the velocity across
 
@@ -21,16 +21,15 @@ class StaggeredFlow(Flow):
     """What `VelocityFlow` makes its equations of: velocities at the upper faces of cells.
 
     Args:
-        grid: The grid.
-        dt: Time step.
-        viscosity: Kinematic viscosity.
-        sides: What the flow meets.
-        theta: Where between the two states of a step the equation is taken.
-        dtype: Of the numbers.
-        device: Where they are.
-        mask: True where there is fluid.
-        force: Force per mass.
+        case: The grid, the sides, the viscosity and the steps.
+        mask: True where there is fluid, ``(*shape)``; None means everywhere.
+        force: Force per mass, one component per axis; None for no force.
         where: Name of the public call, for messages.
+
+    Raises:
+        TypeError: If mask or force is of another kind.
+        ValueError: If shapes differ, the mask is empty or has isolated cells, or more flows in
+            than out.
     """
 
     def __init__(
@@ -90,6 +89,9 @@ class StaggeredFlow(Flow):
 
         Args:
             component: 0 to dim - 1 for the velocity, dim for the pressure.
+
+        Returns:
+            One tensor ``(*shape)`` per axis.
         """
         return torch.meshgrid(*self._axes(component), indexing="ij")
 
@@ -110,8 +112,8 @@ class StaggeredFlow(Flow):
         wall = grid.origin[axis] + end * grid.lengths[axis]
         axes[axis] = torch.full((1,), wall, dtype=self.dtype, device=self.device)
         points = torch.meshgrid(*axes, indexing="ij")
-        found = grid._evaluated(side.velocity[component], points, self._where, "boundary")
-        return found.expand(shape)
+        found = grid.evaluated(side.velocity[component], points, self._where, "boundary")
+        return expanded(self._where, "boundary", found, shape)
 
     def _held(self) -> tuple[Tensor, list[Tensor]]:
         """Velocities at faces that are held, and across the lower sides of the box."""
@@ -136,16 +138,22 @@ class StaggeredFlow(Flow):
     def _forced(self, force: Sequence[Field] | None) -> Tensor | None:
         if force is None:
             return None
-        if isinstance(force, str) or len(force) != self.grid.dim:
-            raise ValueError(
-                f"`{self._where}(force=...)` must hold one component per axis "
-                f"({self.grid.dim}). Got {len(force)}."
+        where, grid = self._where, self.grid
+        if not isinstance(force, Sequence | Tensor):
+            raise TypeError(
+                f"`{where}(force=...)` must be a sequence, one component per axis. Got "
+                f"{type(force).__name__}."
             )
-        found = [
-            self.grid._evaluated(value, self.places(axis), self._where, "force")
+        if isinstance(force, str) or len(force) != grid.dim:
+            raise ValueError(
+                f"`{where}(force=...)` must hold one component per axis ({grid.dim}). Got "
+                f"{len(force)}."
+            )
+        found = (
+            grid.evaluated(value, self.places(axis), where, "force")
             for axis, value in enumerate(force)
-        ]
-        return torch.stack([f.expand(self.grid.shape) for f in found])
+        )
+        return torch.stack([expanded(where, "force", f, grid.shape) for f in found])
 
     def _check_flux(self) -> None:
         if any(high == "outflow" for _, high in self._kinds):

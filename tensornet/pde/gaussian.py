@@ -16,7 +16,7 @@ from tensornet.pde.gaussian_kernel import FAMILIES, SpectralMixture
 from tensornet.pde.gaussian_kronecker import LARGEST
 from tensornet.pde.gaussian_newton import Search, solved
 from tensornet.pde.gaussian_plane import separable, solved_on_plane
-from tensornet.pde.gaussian_solution import GaussianProcessSolution, check_orders
+from tensornet.pde.gaussian_solution import GaussianProcessSolution, check_orders, check_real
 from tensornet.pde.gaussian_start import (
     begin,
     check_resolved,
@@ -264,8 +264,8 @@ class GaussianProcessSolver:
         if not isinstance(data, tuple) or len(data) != 2:
             raise TypeError(f"`{where}(data=...)` must be a pair of points and values.")
         points, values = data
-        _check.dense(where, "data[0]", points, order=2)
-        _check.dense(where, "data[1]", values, order=1)
+        check_real(where, "data[0]", points, order=2)
+        check_real(where, "data[1]", values, order=1)
         _check.shapes(
             where, **{"data[0]": (points, f"n {self.grid.dim}"), "data[1]": (values, "n")}
         )

@@ -77,6 +77,9 @@ class SpectralMixture:
             distance: Of a coordinate from another.
             orders: Which derivatives; up to 4, or 8 of Gaussian envelopes.
 
+        Returns:
+            One tensor per order, each of the shape of the distances.
+
         Raises:
             ValueError: If there is no such derivative.
         """

@@ -62,15 +62,36 @@ class GaussianProcessSolution:
             operator: Coefficients of derivatives, as ``{(1,): 1.0}`` for the slope along one axis;
                 of the equation for the source it implies. By default the field itself.
 
+        Returns:
+            Mean and variance, (n,) each.
+
         Raises:
             TypeError: If these are no tensors or coefficients.
             ValueError: If shapes differ, numbers are NaN, or there is no such derivative.
         """
         where, dim = "GaussianProcessSolution.at", self.mean.ndim
-        _check.dense(where, "points", points, order=2)
+        check_real(where, "points", points, order=2)
         _check.shapes(where, points=(points, f"n {dim}"))
         terms = terms_of(where, operator or {(0,) * dim: 1.0}, dim)
         return self.look(Functionals(points.to(torch.float64), terms))
+
+
+def check_real(where: str, name: str, x: Tensor, *, order: int) -> None:
+    """Check that an argument is a finite, non-empty tensor of real numbers.
+
+    Args:
+        where: Name of the public call, for messages.
+        name: Name of the argument.
+        x: The argument.
+        order: Number of axes it must have.
+
+    Raises:
+        TypeError: If it is no tensor of real floating numbers.
+        ValueError: If it has another number of axes, no entries, or NaN or infinite ones.
+    """
+    _check.dense(where, name, x, order=order)
+    if x.is_complex():
+        raise TypeError(f"`{where}({name}=...)` must be real. Got {x.dtype}.")
 
 
 def terms_of(where: str, operator: Operator, dim: int) -> tuple[Term, ...]:
@@ -102,6 +123,13 @@ def check_orders(
         where: Name of the public call, for messages.
         operator: To check.
         dim: Number of axes.
+
+    Returns:
+        The same as a dictionary.
+
+    Raises:
+        TypeError: If it is no mapping, or empty.
+        ValueError: If orders are negative, no whole numbers, or of another number of axes.
     """
     if not isinstance(operator, Mapping) or not operator:
         raise TypeError(

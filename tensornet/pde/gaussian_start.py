@@ -95,7 +95,8 @@ def begin(
     if spectrum is not None and float(spectrum[0].max()) > 0:
         found = peaks(*spectrum, components - 1)
     frequencies = found[0].clamp(slowest, fastest)
-    weights = found[1] / symbol(frequencies).clamp_min(float(symbol(torch.tensor([slowest]))))
+    least = float(symbol(torch.full((1,), slowest, dtype=torch.float64)))
+    weights = found[1] / symbol(frequencies).clamp_min(least)
     weights = weights / weights.sum().clamp_min(1e-300)
     faint = components - 1 - len(frequencies)
     more = torch.linspace(slowest, fastest / 2, faint + 1, dtype=torch.float64)[:faint]
@@ -124,7 +125,7 @@ def check_resolved(grid: Grid, source: Callable[..., Tensor], where: str) -> Non
         h = grid.spacing[k] / _CHECKS
         fine = torch.arange(_CHECKS * n, dtype=torch.float64)
         points[k] = grid.origin[k] + (fine + 0.5) * h
-        field = grid._evaluated(source, torch.meshgrid(*points, indexing="ij"), where, "source")
+        field = grid.evaluated(source, torch.meshgrid(*points, indexing="ij"), where, "source")
         if field.ndim != grid.dim:
             continue
         power, frequencies = grid_spectrum(field, k, h)

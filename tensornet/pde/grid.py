@@ -52,6 +52,10 @@ class Grid:
         spacing: float | Sequence[float],
         origin: float | Sequence[float] = 0.0,
     ) -> None:
+        if not isinstance(shape, int | Sequence):
+            raise TypeError(
+                f"`Grid(shape=...)` must be a whole number, or one per axis. Got {shape!r}."
+            )
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
         if not 1 <= len(sizes) <= 3:
             raise ValueError(f"`Grid(shape=...)` must have one to three axes. Got {sizes}.")
@@ -81,11 +85,14 @@ class Grid:
     def axes(
         self, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ) -> tuple[Tensor, ...]:  # each (d,)
-        """Coordinates of the centres along each axis.
+        """Return the coordinates of the centres along each axis.
 
         Args:
             dtype: Of the coordinates.
             device: Where to put them.
+
+        Returns:
+            One tensor (d,) per axis.
         """
         made = []
         for n, h, start in zip(self.shape, self.spacing, self.origin, strict=True):
@@ -96,11 +103,14 @@ class Grid:
     def centers(
         self, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ) -> tuple[Tensor, ...]:  # each (*shape)
-        """Coordinates of the centres as fields, one per axis.
+        """Return the coordinates of the centres as fields.
 
         Args:
             dtype: Of the coordinates.
             device: Where to put them.
+
+        Returns:
+            One tensor ``(*shape)`` per axis.
 
         Examples:
             >>> x, y = Grid((2, 3), spacing=1.0).centers()
@@ -129,6 +139,9 @@ class Grid:
             where: Name of the public call, for messages.
             name: Name of its argument, for messages.
 
+        Returns:
+            The field, ``(..., *shape)``.
+
         Raises:
             TypeError: If it is none of the three.
             ValueError: If the shape is another, or numbers are NaN or infinite.
@@ -136,7 +149,7 @@ class Grid:
         Derivatives:
             Any order, in a tensor and in what a function depends on.
         """
-        found = self._evaluated(value, self.centers(dtype=dtype, device=device), where, name)
+        found = self.evaluated(value, self.centers(dtype=dtype, device=device), where, name)
         if found.ndim and found.shape[-self.dim :] != self.shape:
             raise ValueError(
                 f"`{where}({name}=...)` must have the shape (..., "
@@ -144,8 +157,22 @@ class Grid:
             )
         return found if found.ndim else found.expand(self.shape)
 
-    def _evaluated(self, value: Field, points: tuple[Tensor, ...], where: str, name: str) -> Tensor:
-        """A finite tensor of the dtype and device of the points, no axes for a number."""
+    def evaluated(self, value: Field, points: tuple[Tensor, ...], where: str, name: str) -> Tensor:
+        """Make a tensor of a number, a tensor, or a function of the coordinates of some points.
+
+        Args:
+            value: What is to be evaluated. The shape of a tensor is not checked.
+            points: One field of coordinates per axis, of one shape.
+            where: Name of the public call, for messages.
+            name: Name of its argument, for messages.
+
+        Returns:
+            Finite numbers with the dtype and device of the points; no axes for a number.
+
+        Raises:
+            TypeError: If it is none of the three, or holds no real numbers.
+            ValueError: If a function gives another shape, or numbers are NaN or infinite.
+        """
         if isinstance(value, int | float) and not isinstance(value, bool):
             found = torch.tensor(float(value), dtype=torch.float64)
         elif isinstance(value, Tensor):
@@ -177,7 +204,45 @@ class Grid:
         return found.to(points[0])
 
 
+def device_of(device: torch.device | str) -> torch.device:
+    """Give a device the name that its tensors say: ``"cuda:0"`` for ``"cuda"``.
+
+    Args:
+        device: What a user said.
+
+    Returns:
+        What the device of a tensor there is compared with.
+    """
+    return torch.empty(0, device=device).device
+
+
+def expanded(where: str, name: str, x: Tensor, shape: Sequence[int]) -> Tensor:  # (*shape)
+    """Expand a tensor to a shape, or say that it does not fit.
+
+    Args:
+        where: Name of the public call, for messages.
+        name: Name of its argument, for messages.
+        x: The tensor.
+        shape: What is wanted.
+
+    Returns:
+        A view of the tensor.
+
+    Raises:
+        ValueError: If it cannot be expanded to the shape.
+    """
+    try:
+        return x.expand(tuple(shape))
+    except RuntimeError:
+        raise ValueError(
+            f"`{where}({name}=...)` must have shape ({', '.join(map(str, shape))}), or one that "
+            f"can be expanded to it. Got {tuple(x.shape)}."
+        ) from None
+
+
 def _per_axis(name: str, value: float | Sequence[float], dim: int) -> tuple[float, ...]:
+    if not isinstance(value, int | float | Sequence):
+        raise TypeError(f"`Grid({name}=...)` must be numbers. Got {value!r}.")
     values = (value,) * dim if isinstance(value, int | float) else tuple(value)
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         raise TypeError(f"`Grid({name}=...)` must be numbers. Got {value!r}.")

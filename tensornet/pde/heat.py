@@ -43,6 +43,9 @@ class ThetaStep:
 
         Args:
             u: The state.
+
+        Returns:
+            The problem ``implicit(u_next) = explicit(u) + load``.
         """
         return Problem(self.implicit, self.explicit(u) + self.load)
 
@@ -52,6 +55,9 @@ class ThetaStep:
         Args:
             u_next: The state after the step.
             u: The state before.
+
+        Returns:
+            The residual, ``explicit(u) + load - implicit(u_next)``.
 
         Derivatives:
             Any order.
@@ -72,6 +78,7 @@ def theta_step(problem: Problem, dt: float, *, theta: float = 0.5) -> ThetaStep:
         The step.
 
     Raises:
+        TypeError: If the problem is something else.
         ValueError: If the time step is not positive and finite, or theta not from 0 to 1.
 
     References:
@@ -83,6 +90,10 @@ def theta_step(problem: Problem, dt: float, *, theta: float = 0.5) -> ThetaStep:
         >>> step.explicit(torch.ones(4, dtype=torch.float64))
         tensor([1., 1., 1., 1.], dtype=torch.float64)
     """
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"`theta_step(problem=...)` must be a `Problem`. Got {type(problem).__name__}."
+        )
     if not (isinstance(dt, int | float) and 0 < dt < math.inf):
         raise ValueError(f"`theta_step(dt=...)` must be positive and finite. Got {dt}.")
     if not (isinstance(theta, int | float) and 0 <= theta <= 1):

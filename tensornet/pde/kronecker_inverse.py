@@ -10,6 +10,7 @@ from torch import Tensor
 from tensornet import _check
 from tensornet.formats import CP, Decomposition, cp, tensor_train
 from tensornet.pde.axis import box_axes, outer_sum
+from tensornet.pde.box import is_box
 from tensornet.pde.operator import StencilOperator, check_symmetric
 
 LOSSES = {"error": 0.0, "energy": 0.5, "residual": 1.0}
@@ -84,15 +85,6 @@ def kronecker_inverse(
             f"a mask or a coefficient that varies. Got {loss!r}, {start!r}."
         )
     return _of_matrix(A, rank, seed)
-
-
-def is_box(A: StencilOperator) -> bool:
-    """Say whether an operator is a sum of operators of one axis each: a box, constant coefficient.
-
-    Args:
-        A: A symmetric operator.
-    """
-    return A.domain.mask is None and A.kind == "lines"
 
 
 def _of_box(

@@ -15,7 +15,7 @@ from tensornet import _check
 from tensornet.formats.cp import CP
 from tensornet.formats.tensor_train import TensorTrain
 from tensornet.formats.tucker import Tucker
-from tensornet.pde.axis import box_axes
+from tensornet.pde.axis import box_axes, in_eigenvectors
 from tensornet.pde.boundary import Boundary
 from tensornet.pde.domain import Domain
 from tensornet.pde.grid import Grid
@@ -52,6 +52,12 @@ def reciprocal(ratio: float, tolerance: float) -> Reciprocal:
     Args:
         ratio: End of the interval.
         tolerance: Largest relative error.
+
+    Returns:
+        The sum.
+
+    Raises:
+        ValueError: If no short sum reaches the tolerance.
     """
     x = np.exp(np.linspace(0, math.log(ratio), 400))
     top = math.log(math.log(10 / tolerance))
@@ -136,19 +142,17 @@ class ExponentialSumInverse(LinearOperator):
         return self.eigenvalues.rank
 
     def _apply(self, x: Tensor) -> Tensor:
-        field = self.domain.embed(x)
-        for k, axis in enumerate(self.axes, 1):
-            field = axis.analysed(field, k)
-        field = field * self.eigenvalues.to_dense()
-        for k, axis in enumerate(self.axes, 1):
-            field = axis.made(field, k)
-        return self.domain.restrict(field)
+        values = self.eigenvalues.to_dense()
+        return self.domain.restrict(in_eigenvectors(self.axes, self.domain.embed(x), values))
 
     def solve(self, rhs: Value) -> Value:
         """Do what `solve_low_rank` does, without its checks.
 
         Args:
-            rhs: The right side.
+            rhs: The right side, ``(*shape)``.
+
+        Returns:
+            The solution in the same format, ``(*shape)``.
         """
         cut = max(0.1 * self.error / self.ratio, 1e-15)
         found: Value = solved(self.axes, self.eigenvalues, rhs, cut)
@@ -160,9 +164,15 @@ class ExponentialSumInverse(LinearOperator):
         Args:
             u: A solution.
             rhs: Its right side. Where the operator is singular its mean is taken off.
+
+        Returns:
+            Norm of the residual over that of the right side; infinite where only the latter is
+            zero.
         """
         left, size = residual_norms(self.axes, u, rhs, self.coefficient, self.shift, self.singular)
-        return left / size if size > 0 else size
+        if size == 0:
+            return 0.0 if left == 0 else math.inf
+        return left / size
 
 
 def exponential_sum_inverse(
@@ -276,6 +286,10 @@ def check_diffusion(where: str, coefficient: float, shift: float) -> None:
         where: Name of the public call, for messages.
         coefficient: Of the diffusion.
         shift: What the identity is multiplied by.
+
+    Raises:
+        TypeError: If one is no number.
+        ValueError: If the coefficient is not positive, the shift negative, or one not finite.
     """
     for name, value in (("coefficient", coefficient), ("shift", shift)):
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -297,6 +311,10 @@ def check_low_rank(
         rhs: The right side.
         shape: Of the grid.
         kinds: Formats that are taken.
+
+    Raises:
+        TypeError: If it is in another format, or not in float64.
+        ValueError: If the shape is another, or numbers are not finite.
     """
     if not isinstance(rhs, kinds):
         *others, last = (kind.__name__ for kind in kinds)

@@ -59,6 +59,9 @@ class Multigrid(FixedOperator):
 
         Args:
             x: Right-hand sides.
+
+        Returns:
+            Approximate solutions, (b, n).
         """
         parts, A = self._parts, self.operator
         if parts is None:
@@ -206,7 +209,7 @@ def multigrid(
     surfaces, and little on the contrast of a coefficient that jumps.
 
     Args:
-        A: A symmetric operator of this room, on the CPU.
+        A: A symmetric operator of `pde`, on the CPU.
         smoothing: Sweeps over both colours before and after the coarse grid.
         precision: What the cycle computes in, by default the dtype of `A`. Single precision under
             an operator of double precision halves the memory.
@@ -216,7 +219,7 @@ def multigrid(
         grids are swept in as many threads as torch uses.
 
     Raises:
-        TypeError: If `A` is no operator of this room, or the precision is another dtype.
+        TypeError: If `A` is no operator of `pde`, or the precision is another dtype.
         ValueError: If it is not symmetric, has a row whose diagonal is not positive or weights
             below zero, is not on the CPU, or `smoothing` is below one.
 

@@ -61,7 +61,14 @@ class Level:
         )
 
     def coarser(self, by: tuple[int, ...]) -> Level:
-        """Join cells: areas and volumes are summed, distances across joined cells double."""
+        """Join cells: areas and volumes are summed, distances across joined cells double.
+
+        Args:
+            by: How many cells are joined along each axis, one or two.
+
+        Returns:
+            The next grid.
+        """
         faces, ties = [], []
         for axis, (face, tie) in enumerate(zip(self.faces, self.ties, strict=True)):
             if by[axis] == 2:
@@ -165,7 +172,14 @@ def _summed(x: Tensor, by: tuple[int, ...]) -> Tensor:
 
 
 def finest(A: StencilOperator) -> Level:
-    """Part an operator into faces, ties and reactions, on three axes."""
+    """Part an operator into faces, ties and reactions, on three axes.
+
+    Args:
+        A: A symmetric operator.
+
+    Returns:
+        The finest grid, in float64 and without derivatives; missing axes come first, with one cell.
+    """
     domain, k = A.domain, A.coefficient
     grid, missing = domain.grid, 3 - domain.grid.dim
     shape = (1,) * missing + grid.shape
@@ -199,7 +213,7 @@ def check_operator(where: str, A: StencilOperator) -> None:
         A: The operator.
 
     Raises:
-        TypeError: If it is no operator of this room.
+        TypeError: If it is no operator of `pde`.
         ValueError: If it is not symmetric, not on the CPU, or has weights below zero or a diagonal
             that is not positive.
     """

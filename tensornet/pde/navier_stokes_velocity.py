@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tensornet import _check
 from tensornet.linalg import pcg
 from tensornet.pde.box import box_preconditioner
 from tensornet.pde.flow_box import BoxInverse, line_of_cells, line_of_faces
@@ -24,6 +25,10 @@ class VelocityFlow(StaggeredFlow):
     upper face of each cell along axis a, last the pressure at the centres. Faces where the velocity
     is held (the last of an axis with walls, those of obstacles) have an entry too, which should be
     what is held; so have cells inside obstacles, with pressure zero.
+
+    Args:
+        args: As of `StaggeredFlow`: the case.
+        options: As of `StaggeredFlow`: ``mask``, ``force``, ``where``.
 
     Attributes:
         mask: True where there is fluid, ``(*shape)``.
@@ -145,29 +150,43 @@ class VelocityFlow(StaggeredFlow):
         return (self._given, *self._lower, *self._tangents.values())
 
     def balanced(self, velocity: Tensor) -> Tensor:  # (b, dim, *shape) -> (b, *shape)
-        """The pressure that keeps velocities without divergence so.
+        """Return the pressure that keeps velocities without divergence so.
 
         Args:
             velocity: At upper faces, as in states.
+
+        Returns:
+            Pressure over density at the centres, ``(b, *shape)``.
+
+        Raises:
+            ValueError: If the shape is another.
         """
+        axes = " ".join(map(str, ("b", self.grid.dim, *self.grid.shape)))
+        _check.shapes("balanced", velocity=(velocity, axes))
         u = self._imposed(torch.cat([velocity, velocity[:, :1]], 1))
         pushed = [self._transport(u, a) * self._loose[a] for a in range(self.grid.dim)]
         return self._pressure(self._inner_divergence(pushed))
 
     def pressure(self, state: Tensor) -> Tensor:  # (..., *shape)
-        """Pressure over density, at the centres.
+        """Return the pressure over density, at the centres.
 
         Args:
             state: Velocities and pressure.
+
+        Returns:
+            The pressure, ``(..., *shape)``.
         """
         self._check("pressure", state=state)
         return state.select(-self.grid.dim - 1, -1)
 
     def velocity(self, state: Tensor) -> Tensor:  # (..., dim, *shape)
-        """Velocity at the centres, the means of opposite faces.
+        """Return the velocity at the centres, the means of opposite faces.
 
         Args:
             state: Velocities and pressure.
+
+        Returns:
+            The velocity, ``(..., dim, *shape)``.
         """
         self._check("velocity", state=state)
         u = self._imposed(self._rows(state))
@@ -207,20 +226,26 @@ class VelocityFlow(StaggeredFlow):
         return found[2], found[3], found[0], found[1]
 
     def divergence(self, state: Tensor) -> Tensor:  # (..., *shape)
-        """Divergence of the velocity in the cells, zero inside obstacles.
+        """Return the divergence of the velocity in the cells, zero inside obstacles.
 
         Args:
             state: Velocities and pressure.
+
+        Returns:
+            The divergence, ``(..., *shape)``.
         """
         self._check("divergence", state=state)
         found = self._divergence(self._imposed(self._rows(state)))
         return found.reshape(*self._batch(state), *self.grid.shape)
 
     def vorticity(self, state: Tensor) -> Tensor:  # (..., *shape), or (..., 3, *shape)
-        """Vorticity at the centres: one number in two dimensions, three components in three.
+        """Return the vorticity at the centres: one number in 2D, three components in 3D.
 
         Args:
             state: Velocities and pressure.
+
+        Returns:
+            The vorticity, ``(..., *shape)`` in two dimensions, ``(..., 3, *shape)`` in three.
         """
         self._check("vorticity", state=state)
         u = self._imposed(self._rows(state))
@@ -244,10 +269,13 @@ class VelocityFlow(StaggeredFlow):
         return (slope + below) / 2 * self._fluid
 
     def energy(self, state: Tensor) -> Tensor:  # (..., *state_shape) -> (...)
-        """Kinetic energy, ``½ ∫ |u|²``, of each cell the mean of opposite faces.
+        """Return the kinetic energy, ``½ ∫ |u|²``, of each cell the mean of opposite faces.
 
         Args:
             state: Velocities and pressure.
+
+        Returns:
+            One number per state, (...).
         """
         self._check("energy", state=state)
         total = torch.zeros((), dtype=self.dtype, device=self.device)
@@ -265,6 +293,9 @@ class VelocityFlow(StaggeredFlow):
             kind: ``"rest"``, ``"taylor_green"`` or ``"turbulence"``. Turbulence gets what sides
                 hold, and no divergence, after its speed is set.
             options: As there.
+
+        Returns:
+            The states, ``(*batch, *state_shape)``; pressures are zero.
         """
         made = super().initial(kind, **options)
         if kind != "turbulence" or not made.numel():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from tensornet.pde.flow_solve import DEPTH, WORSE
 from tensornet.pde.flow_states import random_field, window
 from tensornet.pde.flow_stream import stream_step
 from tensornet.pde.flow_sweeps import stream_residual
+from tensornet.pde.grid import expanded
 from tensornet.pde.navier_stokes_velocity import VelocityFlow
 
 _LARGEST = 300  # places along an axis, beyond which eigenvectors are not the fastest
@@ -31,6 +33,11 @@ class VorticityFlow(Flow):
     the vorticity ``ω = -Δψ``. Velocities at faces are differences of ψ along them, so that their
     divergence is zero to rounding.
 
+    Args:
+        case: The grid, the sides, the viscosity and the steps: walls all around, or periodic.
+
+    Attributes:
+        periodic: Whether both axes are.
     """
 
     _reach = 2
@@ -63,10 +70,9 @@ class VorticityFlow(Flow):
                 points = [x[1:-1] for x in nodes]
                 points[axis] = nodes[axis][end].reshape(1)
                 x, y = torch.meshgrid(*points, indexing="ij")
-                line = found[1 - axis].select(axis, end)[1:-1]
-                line += self.grid._evaluated(
-                    side.velocity[1 - axis], (x, y), "navier_stokes_2d", "boundary"
-                ).flatten()
+                line, where = found[1 - axis].select(axis, end)[1:-1], "navier_stokes_2d"
+                value = self.grid.evaluated(side.velocity[1 - axis], (x, y), where, "boundary")
+                line += expanded(where, "boundary", value.flatten(), line.shape)
         return found
 
     def _driven(self) -> Tensor:  # (nx + 1, ny + 1)
@@ -80,7 +86,7 @@ class VorticityFlow(Flow):
         return found
 
     def node_axes(self) -> tuple[Tensor, ...]:  # each (n + 1,), periodic (n,)
-        """Coordinates of the corners of cells along each axis, walls included."""
+        """Return the coordinates of the corners of cells along each axis, walls included."""
         found = []
         for n, h, start in zip(self.grid.shape, self.grid.spacing, self.grid.origin, strict=True):
             p = torch.arange(n if self.periodic else n + 1, dtype=torch.float64)
@@ -200,18 +206,25 @@ class VorticityFlow(Flow):
         return () if self.periodic else (self._wall_velocity,)
 
     def pressure(self, state: Tensor) -> Tensor:  # (..., nx, ny)
-        """Pressure over density at the centres, from the velocities at faces; its mean is zero.
+        """Return the pressure over density at the centres, from the velocities at faces.
 
         Args:
             state: The stream function.
+
+        Returns:
+            The pressure, ``(..., nx, ny)``, with a mean of zero.
         """
+        self._check("pressure", state=state)
         u, v = self.face_velocity(self._rows(state))
         if self.periodic:
             both = torch.stack([u.roll(-1, -2), v.roll(-1, -1)], 1)
         else:
             both = torch.stack([u[:, 1:], v[:, :, 1:]], 1)
-        faces = VelocityFlow(self.case)
-        return faces.balanced(both).reshape(*state.shape[:-2], *self.grid.shape)
+        return self._staggered.balanced(both).reshape(*state.shape[:-2], *self.grid.shape)
+
+    @cached_property
+    def _staggered(self) -> VelocityFlow:
+        return VelocityFlow(self.case)
 
     def face_velocity(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Components of the velocity across faces, walls included.
@@ -231,10 +244,13 @@ class VorticityFlow(Flow):
         return p.diff(dim=-1) / hy, -p.diff(dim=-2) / hx
 
     def divergence(self, state: Tensor) -> Tensor:  # (..., nx, ny)
-        """Divergence of the velocity in the cells.
+        """Return the divergence of the velocity in the cells.
 
         Args:
             state: The stream function.
+
+        Returns:
+            The divergence, ``(..., nx, ny)``.
         """
         u, v = self.face_velocity(state)
         if self.periodic:
@@ -242,19 +258,25 @@ class VorticityFlow(Flow):
         return u.diff(dim=-2) / self.grid.spacing[0] + v.diff(dim=-1) / self.grid.spacing[1]
 
     def stream_function(self, state: Tensor) -> Tensor:  # (..., nx + 1, ny + 1), periodic as it is
-        """The stream function at all corners of cells, walls included.
+        """Return the stream function at all corners of cells, walls included.
 
         Args:
             state: The stream function inside.
+
+        Returns:
+            ``(..., nx + 1, ny + 1)`` between walls; in a periodic box the state itself.
         """
         self._check("stream_function", state=state)
         return state if self.periodic else pad(state, (1, 1, 1, 1))
 
     def velocity(self, state: Tensor) -> Tensor:  # (..., 2, nx + 1, ny + 1), periodic (nx, ny)
-        """Velocity at all corners of cells, walls included, by central differences.
+        """Return the velocity at all corners of cells, walls included, by central differences.
 
         Args:
             state: The stream function.
+
+        Returns:
+            ``(..., 2, nx + 1, ny + 1)`` between walls; in a periodic box ``(..., 2, nx, ny)``.
         """
         p = self.stream_function(state)
         hx, hy = self.grid.spacing
@@ -279,10 +301,14 @@ class VorticityFlow(Flow):
         return y, _middle(u, -2), x, _middle(v, -1)
 
     def vorticity(self, state: Tensor) -> Tensor:  # (..., nx + 1, ny + 1), periodic (nx, ny)
-        """Vorticity at all corners of cells, on walls by Thom's formula, in their corners zero.
+        """Return the vorticity at all corners of cells, on walls by Thom's formula.
 
         Args:
             state: The stream function.
+
+        Returns:
+            ``(..., nx + 1, ny + 1)`` between walls, zero where two walls meet; in a periodic box
+            ``(..., nx, ny)``.
         """
         self._check("vorticity", state=state)
         rows = self._rows(state)
@@ -290,29 +316,38 @@ class VorticityFlow(Flow):
         return found.reshape(*state.shape[:-2], *found.shape[-2:])
 
     def from_vorticity(self, vorticity: Tensor) -> Tensor:  # (..., *state_shape) twice
-        """The state with a given vorticity at the places of the state.
+        """Return the state with a given vorticity at the places of the state.
 
         Args:
             vorticity: In a periodic box its mean is left out.
+
+        Returns:
+            The stream function, ``(..., *state_shape)``.
         """
         self._check("from_vorticity", vorticity=vorticity)
         return self._poisson.solve(self._rows(vorticity)).reshape(vorticity.shape)
 
     def energy(self, state: Tensor) -> Tensor:  # (..., *state_shape) -> (...)
-        """Kinetic energy, ``½ ∫ |u|²``, from velocities at faces.
+        """Return the kinetic energy, ``½ ∫ |u|²``, from velocities at faces.
 
         Args:
             state: The stream function.
+
+        Returns:
+            One number per state, (...).
         """
         volume = math.prod(self.grid.spacing)
         u, v = self.face_velocity(state)
         return volume / 2 * (u.square().sum((-2, -1)) + v.square().sum((-2, -1)))
 
     def enstrophy(self, state: Tensor) -> Tensor:  # (..., *state_shape) -> (...)
-        """Enstrophy, ``½ ∫ ω²``, from the vorticity at the places of the state.
+        """Return the enstrophy, ``½ ∫ ω²``, from the vorticity at the places of the state.
 
         Args:
             state: The stream function.
+
+        Returns:
+            One number per state, (...).
         """
         self._check("enstrophy", state=state)
         inside = self._inside(self._rows(state)).square().sum((-2, -1))

@@ -42,6 +42,9 @@ class LinearOperator(ABC):
         Args:
             x: Vectors of the dtype and device of the operator.
 
+        Returns:
+            Vectors of the same shape.
+
         Raises:
             TypeError: If it is no tensor of this dtype.
             ValueError: If the last axis has another size, or the device is another.
@@ -130,7 +133,7 @@ class StencilOperator(LinearOperator):
     """A stencil of nearest neighbours on the active cells of a domain.
 
     Row p is ``diagonal[p] x[p] - sum over axes of (lower[p] x[p - 1] + upper[p] x[p + 1])``. Made
-    by the problems of this room.
+    by `poisson` and its relatives.
 
     Args:
         domain: Where it acts.
@@ -260,6 +263,9 @@ class StencilOperator(LinearOperator):
         Args:
             x: Vectors.
 
+        Returns:
+            What is orthogonal to `nullspace`, (..., n).
+
         Derivatives:
             Any order.
         """
@@ -272,6 +278,9 @@ class StencilOperator(LinearOperator):
         Args:
             shift: What the identity is multiplied by.
             scale: What this operator is multiplied by.
+
+        Returns:
+            A new operator.
         """
         on = self.domain.active.to(self.dtype)
         return StencilOperator(
@@ -306,6 +315,9 @@ class StencilOperator(LinearOperator):
         Args:
             dtype: Of the numbers, or as it is.
             device: Where to put it, or where it is.
+
+        Returns:
+            A new operator.
         """
         dtype, device = dtype or self.dtype, torch.device(device or self.device)
         k = self.coefficient
@@ -347,14 +359,14 @@ class StencilOperator(LinearOperator):
 
 
 def check_symmetric(where: str, A: StencilOperator) -> None:
-    """Check that an operator is one of this room, and symmetric.
+    """Check that an operator is one of `pde`, and symmetric.
 
     Args:
         where: Name of the public call, for messages.
         A: The operator.
 
     Raises:
-        TypeError: If it is no operator of this room.
+        TypeError: If it is no operator of `pde`.
         ValueError: If it is not symmetric.
     """
     if not isinstance(A, StencilOperator):

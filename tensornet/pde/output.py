@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tensornet._files import write_atomically
 from tensornet.pde.grid import Grid
 
 _TYPES = {"f": "Float", "i": "Int", "u": "UInt"}
@@ -43,8 +44,9 @@ def write_fields(
 
     Raises:
         TypeError: If a field is no tensor, or of numbers that files do not hold.
-        ValueError: If the ending is another, there are no fields, or a shape fits neither centres
-            nor corners.
+        ValueError: If the ending is another, there are no fields, the time is not finite, or a
+            shape fits neither centres nor corners.
+        OSError: If the folder does not exist or cannot be written to.
 
     References:
         VTK file formats, https://docs.vtk.org/en/latest/design_documents/VTKFileFormats.html
@@ -64,24 +66,8 @@ def write_fields(
         raise ValueError("`write_fields(fields=...)` must hold at least one field. Got none.")
     if time is not None and not math.isfinite(time):
         raise ValueError(f"`write_fields(time=...)` must be finite. Got {time}.")
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if path.suffix == ".npz":
-            extra = {} if time is None else {"time": np.float64(time)}
-            place = {"spacing": np.array(grid.spacing), "origin": np.array(grid.origin)}
-            taken = {"spacing", "origin", "time", "file"} & set(arrays)
-            if taken:
-                raise ValueError(
-                    f"`write_fields(fields=...)` must not use the names spacing, origin, time and "
-                    f"file in .npz. Got {', '.join(sorted(taken))}."
-                )
-            with beside.open("wb") as file:
-                np.savez(file, **{k: v[0] for k, v in arrays.items()}, **place, **extra)  # type: ignore[arg-type]
-        else:
-            beside.write_text(_image(grid, arrays, time), encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    time = None if time is None else float(time)
+    write_atomically(path, (_archive if path.suffix == ".npz" else _image)(grid, arrays, time))
     return path
 
 
@@ -105,6 +91,7 @@ def write_series(
     Raises:
         TypeError: As `write_fields`.
         ValueError: As `write_fields`, or if the times are not rising or of another number.
+        OSError: As `write_fields`.
 
     Examples:
         >>> import tempfile
@@ -136,12 +123,7 @@ def write_series(
         '<?xml version="1.0"?>\n<VTKFile type="Collection" version="0.1">\n  <Collection>\n'
         f"{''.join(lines)}  </Collection>\n</VTKFile>\n"
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_atomically(path, text.encode())
     return path
 
 
@@ -168,7 +150,24 @@ def _array(where: str, grid: Grid, name: str, field: object) -> tuple[Array, boo
     )
 
 
-def _image(grid: Grid, arrays: Mapping[str, tuple[Array, bool, bool]], time: float | None) -> str:
+def _archive(
+    grid: Grid, arrays: Mapping[str, tuple[Array, bool, bool]], time: float | None
+) -> bytes:
+    """An archive of NumPy, not compressed."""
+    taken = {"spacing", "origin", "time", "file"} & set(arrays)
+    if taken:
+        raise ValueError(
+            f"`write_fields(fields=...)` must not use the names spacing, origin, time and file in "
+            f".npz. Got {', '.join(sorted(taken))}."
+        )
+    extra = {} if time is None else {"time": np.float64(time)}
+    place = {"spacing": np.array(grid.spacing), "origin": np.array(grid.origin)}
+    memory = io.BytesIO()
+    np.savez(memory, **{k: v[0] for k, v in arrays.items()}, **place, **extra)  # type: ignore[arg-type]
+    return memory.getvalue()
+
+
+def _image(grid: Grid, arrays: Mapping[str, tuple[Array, bool, bool]], time: float | None) -> bytes:
     """An XML file of VTK, binary numbers in base 64."""
     flat = 3 - grid.dim
     extent = " ".join(f"0 {n}" for n in grid.shape) + " 0 0" * flat
@@ -181,7 +180,7 @@ def _image(grid: Grid, arrays: Mapping[str, tuple[Array, bool, bool]], time: flo
         '    <FieldData>\n      <DataArray type="Float64" Name="TimeValue" NumberOfTuples="1" '
         f'format="ascii">{time!r}</DataArray>\n    </FieldData>\n'
     )  # fmt: skip
-    return (
+    text = (
         '<?xml version="1.0"?>\n'
         '<VTKFile type="ImageData" version="1.0" byte_order="LittleEndian" header_type="UInt64">\n'
         f'  <ImageData WholeExtent="{extent}" Origin="{origin}" Spacing="{spacing}">\n{when}'
@@ -190,6 +189,7 @@ def _image(grid: Grid, arrays: Mapping[str, tuple[Array, bool, bool]], time: flo
         f"      <CellData>\n{parts[False]}      </CellData>\n"
         "    </Piece>\n  </ImageData>\n</VTKFile>\n"
     )
+    return text.encode()
 
 
 def _data(grid: Grid, name: str, x: Array, vector: bool) -> str:

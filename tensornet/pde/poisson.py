@@ -9,7 +9,7 @@ from tensornet.pde.boundary import Boundary
 from tensornet.pde.domain import Domain
 from tensornet.pde.grid import Field, Grid
 from tensornet.pde.operator import StencilOperator
-from tensornet.pde.problem import Problem, domain_of, finished, positive
+from tensornet.pde.problem import Problem, coefficient_of, domain_of, finished
 
 
 def poisson(
@@ -84,23 +84,17 @@ def diffusion(
 
     Returns:
         The operator, and what the boundary adds to the right side, ``(..., *shape)``.
+
+    Raises:
+        TypeError: As `poisson`.
+        ValueError: As `poisson`, for the coefficient and the boundary.
     """
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"`{where}(dtype=...)` must be float32 or float64. Got {dtype}.")
-    grid, active = domain.grid, domain.active
-    place = {"dtype": dtype, "device": domain.device}
-    k = grid.field(coefficient, where=where, name="coefficient", **place)  # type: ignore[arg-type]
-    if k.shape != grid.shape:
-        raise ValueError(
-            f"`{where}(coefficient=...)` must have the shape {grid.shape} of the grid, without a "
-            f"batch. Got {tuple(k.shape)}."
-        )
-    positive(where, "coefficient", k.detach(), active)
+    k, grid = coefficient_of(where, "coefficient", domain, coefficient, dtype), domain.grid
     anchor, load = grounded(where, domain, k, dtype)
     if isinstance(coefficient, int | float):
         lines = []
-        for axis, h in enumerate(grid.spacing):
-            line = torch.full((grid.shape[axis],), coefficient / h**2, **place)  # type: ignore[call-overload]
+        for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
+            line = torch.full((n,), coefficient / h**2, dtype=dtype, device=domain.device)
             if not domain.periodic[axis]:
                 line[-1] = 0
             lines.append(line)
@@ -117,6 +111,9 @@ def coupling(domain: Domain, k: Tensor, axis: int) -> Tensor:  # (*shape)
         domain: Where.
         k: The coefficient, ``(*shape)``.
         axis: Along which axis.
+
+    Returns:
+        The harmonic mean of both coefficients over the squared spacing, ``(*shape)``.
     """
     k = k.masked_fill(~domain.active, 1.0)
     above = k.roll(-1, axis)

@@ -38,6 +38,9 @@ class Problem:
         Args:
             u: Vectors of the active cells.
 
+        Returns:
+            The residual, (..., n).
+
         Derivatives:
             Any order.
         """
@@ -49,6 +52,9 @@ class Problem:
         Args:
             x: One number per active cell, any batch in front.
             fill: What the other cells get.
+
+        Returns:
+            The field, ``(..., *shape)``.
         """
         return self.domain.embed(x, fill)
 
@@ -57,6 +63,9 @@ class Problem:
 
         Args:
             field: A field, any batch in front.
+
+        Returns:
+            Vectors of the active cells, (..., n).
         """
         return self.domain.restrict(field)
 
@@ -91,6 +100,49 @@ def domain_of(
                 "(Give it to `Domain`.)"
             )
     return grid
+
+
+def check_dtype(where: str, dtype: torch.dtype) -> None:
+    """Check that numbers are to be of single or double precision.
+
+    Args:
+        where: Name of the public call, for messages.
+        dtype: What was asked for.
+
+    Raises:
+        TypeError: If it is another dtype.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"`{where}(dtype=...)` must be float32 or float64. Got {dtype}.")
+
+
+def coefficient_of(
+    where: str, name: str, domain: Domain, value: Field, dtype: torch.dtype, *, zero: bool = False
+) -> Tensor:  # (*shape)
+    """Make the coefficient of the diffusion, without a batch.
+
+    Args:
+        where: Name of the public call, for messages.
+        name: Name of the argument, for messages.
+        domain: Where the equation holds.
+        value: The coefficient, positive in the active cells.
+        dtype: Of the numbers.
+        zero: Whether zero is allowed.
+
+    Raises:
+        TypeError: If the dtype is not float32 or float64, or the value of another kind.
+        ValueError: If the shape is not that of the grid, numbers are NaN or infinite, or one in an
+            active cell is not positive.
+    """
+    check_dtype(where, dtype)
+    k = domain.grid.field(value, dtype=dtype, device=domain.device, where=where, name=name)
+    if k.shape != domain.grid.shape:
+        raise ValueError(
+            f"`{where}({name}=...)` must have the shape {domain.grid.shape} of the grid, without a "
+            f"batch. Got {tuple(k.shape)}."
+        )
+    positive(where, name, k.detach(), domain.active, zero=zero)
+    return k
 
 
 def positive(where: str, name: str, field: Tensor, active: Tensor, *, zero: bool = False) -> None:
@@ -132,6 +184,9 @@ def finished(
         source: The source.
         exact: The solution, where it is known.
         project: Whether to take what cannot be reached out of the right side.
+
+    Returns:
+        The problem.
 
     Raises:
         ValueError: If the operator is singular and cannot reach the right side.

@@ -152,6 +152,12 @@ def test_low_rank_of_many_cells() -> None:
     assert found.n_iterations <= 45
 
 
+def test_a_solution_is_detached() -> None:
+    factors = (noise(5, 1).requires_grad_(), noise(6, 1).requires_grad_())
+    found = solve_adi(Grid((5, 6), spacing=0.1), CP(factors)).value
+    assert not any(part.requires_grad for part in found.parts().values())
+
+
 def test_refusals() -> None:
     grid, rhs = Grid((5, 6), spacing=0.1), CP((noise(5, 1), noise(6, 1)))
     A = poisson(grid).operator

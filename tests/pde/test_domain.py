@@ -12,8 +12,10 @@ from torch import Tensor
 
 from tensornet.pde import (
     Domain,
+    FlowSide,
     Grid,
     Problem,
+    Side,
     advection_diffusion,
     box_preconditioner,
     dirichlet,
@@ -205,6 +207,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "wrong cells": (lambda: problem().embed(torch.ones(11)), ValueError, r"\(..., 12\)"),
     "no time": (lambda: heat(GRID, 0.0), ValueError, "must be positive and finite"),
     "late theta": (lambda: theta_step(problem(), 0.1, theta=1.5), ValueError, "from 0 to 1"),
+    "step of a number": (lambda: theta_step(3, 0.1), TypeError, "must be a `Problem`"),  # type: ignore[arg-type]
+    "shape of a number": (lambda: Grid(4.5, spacing=1.0), TypeError, r"shape=...\)` must be a"),  # type: ignore[arg-type]
+    "no spacing": (lambda: Grid(4, spacing=None), TypeError, r"spacing=...\)` must be numbers"),  # type: ignore[arg-type]
+    "side of no kind": (lambda: Side("wall"), ValueError, "one of dirichlet, neumann, periodic"),
+    "side of no place": (lambda: Side("dirichlet", at="corner"), ValueError, "one of face, center"),
+    "flow side of no kind": (lambda: FlowSide("dirichlet"), ValueError, "one of wall, slip"),
+    "slip that moves": (lambda: FlowSide("slip", (1.0, 0.0)), ValueError, "empty for .* 'slip'"),
     "scheme": (
         lambda: advection_diffusion(GRID, (1.0, 1.0), scheme="quick"), ValueError, "upwind, central"
     ),

@@ -1,5 +1,6 @@
 """Kronecker inverses of boxes against dense matrices, and solutions of low rank."""
 
+import math
 import sys
 from typing import Any
 
@@ -102,6 +103,13 @@ def test_large_box(kind: type[Any], sides: str) -> None:
     assert type(u) is kind
     assert 1e-10 < inverse.residual(u, rhs) < 1e-7
     assert inverse.residual(1.001 * u, rhs) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_residual_of_a_right_side_of_zeros() -> None:
+    inverse = exponential_sum_inverse(Grid((5, 6, 4), spacing=0.1))
+    u = given(CP, (5, 6, 4), 1)
+    assert inverse.residual(u, 0.0 * u) == math.inf
+    assert inverse.residual(0.0 * u, 0.0 * u) == 0
 
 
 @pytest.mark.parametrize("kind", [Tucker, TensorTrain])

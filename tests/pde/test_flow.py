@@ -23,6 +23,7 @@ from tensornet.pde import (
 LID: Any = ("wall", ("wall", moving_wall(1.0, 0.0)))
 CHANNEL: Any = ((inflow(lambda x, y: 4 * y * (1.05 - y), 0.0), "outflow"), "wall")
 SMALL = Grid((6, 7), spacing=(0.2, 0.15))
+THREE = moving_wall(torch.ones(3), 0.0)  # numbers that fit no side
 
 
 def noise(*shape: int, seed: int = 3) -> Tensor:
@@ -191,6 +192,14 @@ def make(**changes: Any) -> Flow:
         ({"mask": torch.ones(6, 7)}, TypeError, "torch.bool"),
         ({"mask": [True]}, TypeError, "torch.bool"),
         ({"force": (1.0,)}, ValueError, r"one component per axis \(2\). Got 1"),
+        ({"force": 1.0}, TypeError, "must be a sequence, one component per axis. Got float"),
+        ({"force": (torch.ones(3), 0.0)}, ValueError, r"force=...\)` must have shape \(6, 7\)"),
+        ({"boundary": ("wall", THREE)}, ValueError, r"boundary=...\)` must have shape \(6, 1\)"),
+        (
+            {"boundary": ("wall", THREE), "formulation": "vorticity"},
+            ValueError,
+            r"boundary=...\)` must have shape \(5\)",
+        ),
         ({"formulation": "vorticity", "boundary": CHANNEL}, ValueError, "walls all around"),
         ({"formulation": "vorticity", "mask": hole()}, ValueError, "formulation='velocity'"),
     ],
@@ -220,6 +229,15 @@ def test_states_that_make_no_sense(case: str) -> None:
         flow.residual(state.float(), state)
     with pytest.raises(ValueError, match="must have shape"):
         flow.precondition(state[..., :-1])
+    with pytest.raises(ValueError, match=r"residual.* must have batches that broadcast"):
+        flow.residual(torch.stack([state] * 2), torch.stack([state] * 3))
+    with pytest.raises(ValueError, match=r"step\(start=...\)` must have shape"):
+        flow.step(state, start=torch.stack([state] * 2))
+    with pytest.raises(TypeError, match=r"rollout\(state=...\)` must be a tensor"):
+        flow.rollout([1.0], 2)  # type: ignore[arg-type]
+    if isinstance(flow, VelocityFlow | VorticityFlow):
+        with pytest.raises(TypeError, match=r"pressure\(state=...\)` must be a tensor"):
+            flow.pressure([1.0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one of rest, taylor_green, turbulence"):
         flow.initial("vortex")
     if case != "box":
@@ -243,3 +261,9 @@ def test_says_what_did_not_converge() -> None:
         flow.rollout(1e6 * state, 3, maxiter=20)
     with pytest.raises(ValueError, match="two dimensions"):
         small("box").steady()
+
+
+@pytest.mark.parametrize("case", ["cavity", "channel", "obstacle"])
+def test_a_device_with_a_number(case: str) -> None:
+    flow = small(case, device="cpu:0")
+    assert flow.step(flow.initial()).converged  # states say "cpu", as they say "cuda:0" for "cuda"

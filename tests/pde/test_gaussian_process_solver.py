@@ -317,6 +317,10 @@ GRID = Grid(12, spacing=0.1)
             ValueError, r"data\[0\]",
         ),
         (
+            lambda: GaussianProcessSolver(GRID).solve(data=(torch.ones(3, 1), 1j * torch.ones(3))),
+            TypeError, r"data\[1\]=...\)` must be real",
+        ),
+        (
             lambda: GaussianProcessSolver(GRID).solve(lambda x: torch.sin(50 * x)),
             ValueError, "Got 49.* more than 19 cells",
         ),

@@ -122,3 +122,13 @@ def test_refuses(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_fields(tmp_path / "nowhere" / "a.vti", grid, {"p": p})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_times_of_any_kind_of_number(tmp_path: Path) -> None:
+    p = {"p": noise(3, 4, 5)}
+    expected = write_fields(tmp_path / "a.vti", GRID, p, time=0.5).read_text()
+    for time in (np.float64(0.5), torch.tensor(0.5)):
+        assert write_fields(tmp_path / "b.vti", GRID, p, time=time).read_text() == expected  # type: ignore[arg-type]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.vti", "b.vti"}
+    with pytest.raises(FileNotFoundError):
+        write_fields(tmp_path / "nowhere" / "a.npz", GRID, p)
