@@ -9,15 +9,20 @@ from ase import Atoms
 from ase.build import bulk
 from torch import Tensor
 
+from tensornet.formats import CP
 from tensornet.layers import EquivariantLinear
 from tensornet.models import LennardJones
 from tensornet.models.lennard_jones import LennardJonesConfig
+from tensornet.pde import LinearOperator
 from tensornet.products import Certificate, ClebschGordanProduct, CPProduct, EdgeProduct, Product
 from tensornet.so3 import spherical_harmonics
 from tensornet.testing import (
     TOLERANCE,
+    assert_close,
     assert_equivariant,
+    assert_format_contract,
     assert_gradients,
+    assert_operator_contract,
     assert_potential_contract,
     assert_product_contract,
 )
@@ -71,6 +76,11 @@ def test_what_turns_but_does_not_mirror_fails() -> None:
     assert_equivariant(cross, 1, inputs=scalar_times_vector, inversion=False)
     with pytest.raises(AssertionError, match="under inversion"):
         assert_equivariant(cross, 1, inputs=scalar_times_vector)
+
+
+def test_no_entries_prove_nothing() -> None:
+    with pytest.raises(AssertionError, match="x: there are no entries, which proves nothing"):
+        assert_close(torch.zeros(0), torch.zeros(0), 1e-3, "x")
 
 
 @pytest.mark.parametrize("value", [0.0, torch.nan])
@@ -255,6 +265,39 @@ def test_flattering_certificates_fail(number: str) -> None:
     product.number = number
     with pytest.raises(AssertionError, match=rf"certificate\(\)\.{number}` is"):
         assert_product_contract(product, exact=False)
+
+
+# --- formats and operators ------------------------------------------------------------------
+
+
+class Stubborn(CP):
+    """Stays in its dtype."""
+
+    def to(self, *args: Any, **options: Any) -> Any:
+        return self
+
+
+def test_formats_that_stay_in_their_dtype_fail() -> None:
+    x, y = (tuple(torch.randn(d, 2) for d in (3, 4)) for _ in range(2))
+    assert_format_contract(CP(x), CP(y))
+    with pytest.raises(AssertionError, match=r"`Stubborn.to\(torch.float32\)` gave torch.float64"):
+        assert_format_contract(Stubborn(x), Stubborn(y), gradients=False)
+
+
+class Crooked(LinearOperator):
+    """Says that it is symmetric, and is off by a thousandth."""
+
+    symmetric = True
+    shape, dtype, device = (3, 3), torch.float64, torch.device("cpu")
+
+    def _apply(self, x: Tensor) -> Tensor:
+        matrix = torch.tensor([[2.0, 1.0, 0.0], [1.001, 2.0, 1.0], [0.0, 1.0, 2.0]])
+        return x @ matrix.mT
+
+
+def test_operators_that_are_not_symmetric_fail() -> None:
+    with pytest.raises(AssertionError, match=r"transpose|symmetric"):
+        assert_operator_contract(Crooked())
 
 
 # --- potentials -----------------------------------------------------------------------------

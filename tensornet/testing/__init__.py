@@ -1,6 +1,9 @@
-"""Public assertions: what the house holds its formats, products, potentials and problems to.
+"""Assertions that formats, products, potentials and discretised problems must pass.
 
-They are for others' too.
+The library holds its own to them; use them in the tests of yours. `closeness.py` has what the
+others are made of: equality up to rounding, and derivatives against finite differences. `formats`,
+`products`, `potentials` and `problems` hold one contract each. `pressure.py` and `cavity.py` are
+test cases: pressure equations, and published velocities of a lid-driven cavity.
 
 Every assertion raises `AssertionError` with what is needed to see the failure again: the seed, the
 transformation, the largest error and where it is. Random numbers come from an argument `seed` and

@@ -22,7 +22,7 @@ def assert_close(
 
     Args:
         got: What was computed.
-        expected: What it should be; all zeros prove nothing and fail, as does NaN.
+        expected: What it should be; no entries or all zeros prove nothing and fail, as does NaN.
         tolerance: Largest difference, relative to the largest entry of `expected`.
         what: Beginning of the message.
         where: End of the message, for example the seed.
@@ -32,6 +32,8 @@ def assert_close(
     """
     if got.shape != expected.shape:
         raise AssertionError(f"{what}: shape {tuple(got.shape)}, not {tuple(expected.shape)}.")
+    if expected.numel() == 0:
+        raise AssertionError(f"{what}: there are no entries, which proves nothing.")
     scale = float(expected.detach().abs().max())
     if not 0 < scale < math.inf:
         raise AssertionError(f"{what}: the largest entry is {scale}, which proves nothing.")

@@ -1,4 +1,4 @@
-"""What the house holds its own potentials to, for others' too."""
+"""The contract of potentials: the laws that `tensornet.calculators.validate` measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the house holds its linear operators and discretised problems to, for others' too."""
+"""The contracts of linear operators and of discretised problems."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def assert_operator_contract(A: LinearOperator, *, seed: int = SEED) -> None:
     same(turned.to_dense(), dense.mT, "transpose")
     _assert_scipy(A, x, dense, same)
     skew = float((dense - dense.mT).abs().max() / dense.abs().max())
-    if (skew <= tolerance) < A.symmetric or (A.symmetric and not torch.equal(A(y), turned(y))):
+    if A.symmetric and not (skew <= tolerance and torch.equal(A(y), turned(y))):
         raise AssertionError(f"`{name}.symmetric` is True; the matrix is skew by {skew:.1e}.")
     if isinstance(A, StencilOperator):
         same(A.diagonal(), dense.diagonal(), "diagonal")

@@ -1,4 +1,4 @@
-"""Equivariance, and what the house holds its own products to, for others' too."""
+"""Equivariance, and the contract of products: values, symmetry, derivatives, certificates."""
 
 from __future__ import annotations
 
