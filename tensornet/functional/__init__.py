@@ -1,4 +1,11 @@
-"""Functions in tensor format: charges, fields and Gaussian processes, without a grid of points."""
+"""Functions in tensor format: charges, fields and Gaussian processes, without a grid of points.
+
+Three families that know little of each other. Electrostatics: read `splitting.py` (a kernel as long
+and short range) and `charges.py` (all charges as one function of a box) first; `ewald.py` is
+Ewald's sum in torch, with derivatives of every order. Scattered data: `matern.py`, `state_space.py`
+(Gaussian processes on a line), then `funbat.py` (several coordinates). Entries of a network:
+`picking.py`.
+"""
 
 from tensornet.atoms.units import COULOMB as COULOMB
 from tensornet.functional.charges import ChargeField as ChargeField

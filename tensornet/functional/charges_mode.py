@@ -144,7 +144,8 @@ def common_basis(
     vectors = vectors / root[:, None]
     dual = vectors * root.square()[:, None]  # reads the coordinates of a series
     check = torch.linspace(low, high, max(_POINTS, 2 * m), dtype=torch.float64)
-    few = torch.linspace(0, len(check) - 1, _FEW).round().long()  # both ends too
+    few = torch.linspace(0, len(check) - 1, _FEW, dtype=torch.float64)
+    few = few.round().long()  # both ends too
     exact = gaussians(check, check[few], exponents, period)
     panels = _panels(length * top, goal / float(weights.sum()))
     size, share = _size(values, 0.3 * goal), 0.01

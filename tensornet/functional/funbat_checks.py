@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tensornet import _check
@@ -139,7 +138,7 @@ def checked_ranks(where: str, ranks: Sequence[int], sizes: Sequence[int], diagon
                 f"`{where}(ranks=...)` must not exceed the product of the others, {others} for "
                 f"mode {k}. Got {rank}."
             )
-    if diagonal and ranks[0] > torch.tensor(sizes).max():
+    if diagonal and ranks[0] > max(sizes):
         raise ValueError(
             f"`{where}(ranks=...)` must not exceed the largest number of distinct coordinates in a "
             f"mode, {max(sizes)}. Got {ranks[0]}."

@@ -241,10 +241,11 @@ class Inference:
 
     def _bound(self) -> float:
         n, (shape, rate) = self.moments.n, self.prior
-        log_tau = float(torch.digamma(torch.tensor(self.shape).double())) - math.log(self.rate)
+        digamma = float(torch.digamma(torch.tensor(self.shape, dtype=torch.float64)))
+        log_tau = digamma - math.log(self.rate)
         likelihood = 0.5 * n * (log_tau - math.log(2 * math.pi)) - 0.5 * self.tau * self.residual
         noise = (
-            (self.shape - shape) * float(torch.digamma(torch.tensor(self.shape).double()))
+            (self.shape - shape) * digamma
             - math.lgamma(self.shape) + math.lgamma(shape)
             + shape * (math.log(self.rate) - math.log(rate))
             + self.tau * (rate - self.rate)

@@ -250,3 +250,19 @@ def test_many_modes(kind: type[FunctionalTucker]) -> None:
     x = torch.rand(60, 15)
     model = kind(1, restarts=1, max_sweeps=4).fit(x, x[:, 14] * (1 + x[:, 0]))
     assert model.predict(x)[0].shape == (60,)
+
+
+@pytest.mark.parametrize("kind", [FunctionalTucker, FunctionalCP])
+def test_the_default_dtype_plays_no_role(kind: type[FunctionalTucker]) -> None:
+    x = torch.rand(80, 2)
+    y = x[:, 0] * torch.sin(3 * x[:, 1])
+    expected = kind(2, restarts=1, max_sweeps=6).fit(x, y)
+    torch.set_default_dtype(torch.float32)
+    try:
+        found = kind(2, restarts=1, max_sweeps=6).fit(x, y)
+        mean, variance = found.predict(x)
+    finally:
+        torch.set_default_dtype(torch.float64)
+    assert found.bounds == expected.bounds
+    assert torch.equal(mean, expected.predict(x)[0])
+    assert mean.dtype == variance.dtype == torch.float64
