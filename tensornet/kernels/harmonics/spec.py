@@ -37,7 +37,8 @@ def harmonics(
         One row per vector.
 
     Raises:
-        ValueError: If the vectors have not three components.
+        TypeError: If the vectors are not of floating numbers, or `m` is no whole number.
+        ValueError: If the vectors have not three components, or `m` is negative.
 
     Derivatives:
         Any order.
@@ -69,13 +70,14 @@ def harmonics_gradient(
 
     Args:
         vectors: As in `harmonics`.
-        g: One number per harmonic.
+        g: One number per vector and harmonic.
 
     Returns:
         One vector per vector.
 
     Raises:
-        ValueError: If the vectors have not three components.
+        TypeError: If the dtypes differ.
+        ValueError: If the vectors have not three components, or shapes or devices do not fit.
 
     Derivatives:
         Any order.
@@ -102,14 +104,15 @@ def harmonics_curvature(
 
     Args:
         vectors: As in `harmonics`.
-        g: One number per harmonic.
+        g: One number per vector and harmonic.
         h: Directions, of any length.
 
     Returns:
         The derivatives of `harmonics_gradient(vectors, g)` and of `harmonics(vectors, m)`.
 
     Raises:
-        ValueError: If `vectors` or `h` have not three components.
+        TypeError: If the dtypes differ.
+        ValueError: If `vectors` or `h` have not three components, or shapes or devices do not fit.
 
     Derivatives:
         Any order; in plain torch.

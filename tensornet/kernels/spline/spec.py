@@ -36,7 +36,9 @@ def spline(
         One row per point.
 
     Raises:
-        ValueError: If the table has not three rows per knot, or less than two knots.
+        TypeError: If the dtypes differ, or `order` is no whole number.
+        ValueError: If the table has not three rows per knot, or less than two knots, if `order` is
+            negative, or if shapes or devices do not fit.
 
     Derivatives:
         Any order, in the points and in the table; those above the second jump at knots.
@@ -75,7 +77,9 @@ def spline_slopes(
         ``(g * spline(x, table, order)).sum(1)``.
 
     Raises:
-        ValueError: If the table has not three rows per knot, or less than two knots.
+        TypeError: If the dtypes differ, or `order` is no whole number.
+        ValueError: If the table has not three rows per knot, or less than two knots, if `order` is
+            negative, or if shapes or devices do not fit.
 
     Derivatives:
         Any order, in all three.
@@ -109,7 +113,9 @@ def spline_moments(
         One number per row and column of a table.
 
     Raises:
-        ValueError: If `k` is not three per knot, or there are less than two knots.
+        TypeError: If the dtypes differ, or `k` or `order` is no whole number.
+        ValueError: If `k` is not three per knot, or there are less than two knots, if `order` is
+            negative, or if shapes or devices do not fit.
 
     Derivatives:
         Any order, in the points and the numbers.
