@@ -5,7 +5,7 @@ user pressed Ctrl-C.
 """
 
 import logging
-import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ def train(
             else:
                 results = room.fit_committee(checked, out, committee, **again)
         except room.Interrupted as stopped:
-            words = ["tensornet train", str(recipe), *(settings or ()), f"--out {out} --resume"]
-            words += [] if committee is None else [f"--committee {committee}"]
-            _say(f"{stopped}\nGo on with: {' '.join(words)}")
+            words = [str(recipe), *(settings or ()), "--out", str(out), "--resume"]
+            words += [] if committee is None else ["--committee", str(committee)]
+            _say(f"{stopped}\nGo on with: tensornet train {shlex.join(words)}")
             raise typer.Exit(INTERRUPTED) from None
-    if int(os.environ.get("RANK", "0")) > 0:
+    from tensornet.train.processes import is_first
+
+    if not is_first():
         return  # torchrun started several of us, and one speaks
     metrics = {name: results[name] for name in ("train", "valid", "test") if results[name]}
     what = out / "model.safetensors" if committee is None else f"the committee in {out}"
@@ -304,7 +307,7 @@ def _table(metrics: "dict[str, Metrics] | dict[str, dict[str, Any]]", *, title: 
         "F RMSE\nmeV/Å": "forces_rmse",
         "stress\nmeV/Å³": "stress_rmse",
     }
-    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table = Table(title=_name(title), title_justify="left", padding=(0, 1, 0, 0))
     table.add_column("data", overflow="fold")
     for heading in ("n", *columns):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -313,8 +316,13 @@ def _table(metrics: "dict[str, Metrics] | dict[str, dict[str, Any]]", *, title: 
         for label, row in {name: content, **_groups(content)}.items():
             values = [row[key] for key in columns.values()]
             cells = [_number(value) for value in values]
-            table.add_row(label, str(row["n_structures"]), *cells)
+            table.add_row(_name(label), str(row["n_structures"]), *cells)
     return table
+
+
+def _name(text: str) -> str:
+    """Names of files and groups may look like markup of rich, or hold bytes that are no text."""
+    return escape(text.encode(errors="backslashreplace").decode())
 
 
 def _number(value: float | None) -> str:

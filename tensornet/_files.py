@@ -53,7 +53,8 @@ def write_tensors(
         header: Words by name.
 
     Raises:
-        OSError: If the folder does not exist or cannot be written to.
+        FileNotFoundError: If the folder does not exist.
+        OSError: If it cannot be written to; a previous file of this name is then untouched.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -72,6 +73,9 @@ def read_tensors(where: str, path: AnyPath) -> tuple[dict[str, Tensor], dict[str
     Args:
         where: Name of the public call, for messages.
         path: The file.
+
+    Returns:
+        The tensors by name, and the header.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tensornet import _check
 from tensornet._typing import AnyPath
 
 if TYPE_CHECKING:
@@ -45,14 +45,23 @@ def run(
         the total energy in meV/atom/ps, and seconds.
 
     Raises:
-        RecipeError: If the folder holds other results and `overwrite` is not set.
+        RecipeError: If the folder holds other results and `overwrite` is not set, or this
+            installation carries no data.
+        TrainingError: If a result cannot be written.
+        TypeError: If `steps` is no whole number.
+        ValueError: If `steps` is below one.
         Interrupted: On Ctrl-C while training.
     """
     from tensornet.datasets import read, sample
     from tensornet.train import fit, recipe_from
+    from tensornet.train.limits import writing
+    from tensornet.train.prepare import input_errors
+    from tensornet.train.report import write_json
 
+    _check.at_least("run", 1, steps=steps)
     out = Path(out)
-    data = sample("ethanol")
+    with input_errors():
+        data = sample("ethanol")
     recipe = {**RECIPE, "data": {k: str(data / f"{k}.extxyz.gz") for k in ("train", "test")}}
     if epochs is not None:
         recipe["training"] = {**RECIPE["training"], "epochs": epochs}
@@ -64,7 +73,8 @@ def run(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # nine atoms are too few to share
     try:
-        drift = _dynamics(out, test, steps)
+        with writing(out / "md.extxyz", advice="make room"):
+            drift = _dynamics(out, test, steps)
     finally:
         torch.set_num_threads(threads)
     result = {
@@ -76,7 +86,8 @@ def run(
             "dynamics": round(time.perf_counter() - trained, 1),
         },
     }
-    (out / "demo.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    with writing(out / "demo.json", advice="make room") as path:
+        write_json(path, result)
     log.info("%s", _story(out, result))
     return result
 

@@ -107,9 +107,25 @@ def test_evaluate_several_files() -> None:
         ("evaluate argon.safetensors empty.extxyz", "it is empty"),
         ("validate nothing.safetensors", "nothing.safetensors"),
         ("evaluate argon.safetensors argon.extxyz --out taken", "holds metrics.json already"),
-        ("evaluate argon.safetensors argon.extxyz --out argon.extxyz/x", "file is in the way"),
+        ("evaluate argon.safetensors argon.extxyz --out argon.extxyz/x", "argon.extxyz is a file"),
         ("evaluate argon.safetensors argon.extxyz --device mps", "must be cpu, cuda"),
         ("evaluate taken argon.extxyz", "Got the folder taken"),
+        ("train recipe.yaml training.epochs=2024-13-45", "is not valid YAML"),
+        ("train recipe.yaml data.train=~nobody.of.this.name/x", "a path that leads somewhere"),
+        ("train recipe.yaml data.cache=argon.extxyz", "argon.extxyz cannot be made: it is a file"),
+        ("train recipe.yaml data.cache=argon.extxyz/x", "argon.extxyz is a file"),
+        ("train recipe.yaml model.cutoff=1e-9", "No graph for frame 0"),
+        ("prepare recipe.yaml", "`data.cache` must name a folder"),
+        ("prepare recipe.yaml data.cache=argon.extxyz", "it is a file"),
+        ("prepare recipe.yaml data.cache=taken", "holds other files and no cache"),
+        ("evaluate argon.safetensors broken.npz", "Got 'broken.npz'"),
+        ("validate argon.safetensors taken", "Got the folder 'taken'"),
+        ("validate argon.safetensors --device tpu", "must be cpu, cuda"),
+        ("lammps nothing.in", "nothing.in"),
+        ("lammps recipe.yaml", "pair_style tensornet"),
+        ("mliap nothing.safetensors", "nothing.safetensors"),
+        ("demo --out argon.extxyz", "argon.extxyz cannot be made: it is a file"),
+        ("demo --out taken", "is not empty"),
         ("validate argon.safetensors copper.extxyz", "hold Cu"),
         ("validate argon.safetensors flat.extxyz", "linearly independent lattice vectors"),
     ],
@@ -126,11 +142,42 @@ def test_bad_input_is_one_line_and_leaves_no_folder(folder: Path, words: str, me
     ase.io.write("copper.extxyz", copper)
     (folder / "empty.extxyz").write_text("")
     ase.io.write("flat.extxyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 3]], cell=[5, 5, 0], pbc=True))
+    np.savez("broken.npz", z=[18], R=np.zeros(()), E=[0.0], F=np.zeros((1, 1, 3)))
     (folder / "taken").mkdir()
     (folder / "taken" / "metrics.json").write_text("{}")
     before = {path.name for path in folder.iterdir()}
     assert message in one_line(run(*words.split()))
     assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["[bold]", "[/bold]", "\udcff"])
+def test_names_of_files_and_groups_are_shown_as_they_are(folder: Path, name: str) -> None:
+    frames = ase.io.read("argon.extxyz", ":4")
+    assert isinstance(frames, list)
+    for k, atoms in enumerate(frames):
+        atoms.info["config_type"] = f"[/group {k}]"
+    path = folder / f"{name.replace('/', '')}.extxyz"
+    path.write_bytes(b"")
+    ase.io.write("named.extxyz", frames)
+    path.write_bytes(Path("named.extxyz").read_bytes())
+    result = run("evaluate", "argon.safetensors", str(path), "--out", f"m{name}")
+    assert result.exit_code == 0, result.output
+    assert "[/group 3]" in result.stdout
+    content = json.loads((folder / f"m{name}" / "metrics.json").read_text())
+    assert content["provenance"]["data"][0]["path"] == str(path)
+
+
+def test_how_to_go_on_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensornet.train import Interrupted
+
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted("Stopped.")
+
+    monkeypatch.setattr("tensornet.train.fit", stop)
+    result = run("train", "recipe.yaml", "loss={forces: 2}", "--out", "my run")
+    assert result.exit_code == 130
+    expected = "tensornet train recipe.yaml 'loss={forces: 2}' --out 'my run' --resume"
+    assert result.stderr == f"Stopped.\nGo on with: {expected}\n"
 
 
 @pytest.mark.parametrize(

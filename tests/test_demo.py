@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning")
 def test_runs_end_to_end_and_says_what_came_out(tmp_path: Path) -> None:
     out = tmp_path / "demo"
+    with pytest.raises(ValueError, match="at least 1"):
+        demo.run(out, steps=0)
     result = demo.run(out, epochs=1, steps=40)
     assert json.loads((out / "demo.json").read_text()) == result
     for name in ("model.safetensors", "metrics.json", "md.png", "md.extxyz", "parity.png"):

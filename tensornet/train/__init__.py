@@ -1,4 +1,8 @@
-"""Training: recipes, the loop on Lightning, exact resumption, errors and pictures."""
+"""Training: recipes, the loop on Lightning, exact resumption, errors and pictures.
+
+Read first `recipe.py`, all settings of a run, and `fit.py`, a run from its recipe to its results.
+Networks for equations are trained without data, in `residual.py` and `direction.py`.
+"""
 
 from tensornet.train.cache import Cache as Cache
 from tensornet.train.cache import prepare_cache as prepare_cache

@@ -21,6 +21,7 @@ from tensornet.datasets import (
     ShardWriter,
     reference_energies,
 )
+from tensornet.train.limits import must_be_writable
 from tensornet.train.prepare import (
     check,
     checksum,
@@ -38,6 +39,7 @@ from tensornet.train.statistics import Statistics, statistics
 log = logging.getLogger(__name__)
 
 FORMAT, FORMAT_VERSION = "tensornet.cache", 1
+CONTENT = {"settings": dict, "files": list, "references": dict, "statistics": dict, "splits": list}
 SPLITS = ("train", "valid", "test")
 TOLD = 50_000  # structures between two lines of the log
 WHOLE = "whole"  # the training files before some of their frames validate
@@ -108,13 +110,18 @@ def prepare_cache(recipe: Recipe, *, overwrite: bool = False) -> Cache:
         TrainingError: If it cannot be written.
     """
     folder = _folder(recipe)
-    if (folder / "cache.json").exists() and not overwrite:
+    with input_errors(f"The cache {folder} cannot be used: "):
+        must_be_writable(folder, "cache")
+        there = (folder / "cache.json").is_file()
+        if folder.exists() and any(folder.iterdir()) and not there:
+            raise RecipeError(
+                f"The folder {folder} holds other files and no cache. (Choose another.)"
+            )
+    if there and not overwrite:
         raise RecipeError(
             f"The cache {folder} is there already. (Replace it with --overwrite, or name another "
             "folder in `data.cache`.)"
         )
-    if folder.exists() and any(folder.iterdir()) and not (folder / "cache.json").is_file():
-        raise RecipeError(f"The folder {folder} holds other files and no cache. (Choose another.)")
     try:
         with _as_a_whole(folder) as temporary:
             files = _sources(recipe)
@@ -138,7 +145,9 @@ def prepare_cache(recipe: Recipe, *, overwrite: bool = False) -> Cache:
             write_atomically(temporary / "cache.json", json.dumps(content, indent=1).encode())
     except OSError as error:
         reason = error.strerror or str(error)
-        raise TrainingError(f"Cannot write the cache {folder}: {reason}. (Make room.)") from error
+        raise TrainingError(
+            f"Cannot write the cache {folder}: {reason}. (Make room, or name another.)"
+        ) from error
     return _opened(folder, _content(folder), recipe.loss.groups)
 
 
@@ -303,6 +312,9 @@ def _content(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
         version = int(content["format_version"]) if content["format"] == FORMAT else None
+        lost = [key for key, kind in CONTENT.items() if not isinstance(content[key], kind)]
+        if lost:
+            raise ValueError(f"cache.json is damaged at {', '.join(lost)}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"`data.cache` must be a folder of tensornet's. Got {folder}: {error}."

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import io
-import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tensornet._files import write_atomically
-from tensornet.train.recipe import RecipeError, TrainingError
+from tensornet.train.recipe import RecipeError
 
 FORMAT = "tensornet.checkpoint"
 FORMAT_VERSION = 1
-
-
-@contextmanager
-def writing(path: Path, *, advice: str = "make room and resume") -> Iterator[Path]:
-    """Say in one line that a file could not be written, with the disk full for instance.
-
-    Args:
-        path: The file that is written inside.
-        advice: What the user can do about it.
-
-    Raises:
-        TrainingError: If writing fails.
-    """
-    try:
-        yield path
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise TrainingError(
-            f"Cannot write {path}: {reason}. (The previous file of this name is as it was; "
-            f"{advice}.)"
-        ) from error
+CONTENT = (
+    *("epoch", "step", "model", "average", "optimizer", "schedule", "fingerprint", "history"),
+    *("best", "best_epoch", "stopped", "rng"),
+)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -68,16 +48,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged pickle raises anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecipeError(f"Cannot resume: {path} is no readable checkpoint ({reason}).") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise RecipeError(f"Cannot resume: {path} is no checkpoint of tensornet.")
-    if state["format_version"] > FORMAT_VERSION:
+    version = state.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RecipeError(
-            f"Cannot resume: {path} has format version {state['format_version']}, this program "
-            f"reads up to {FORMAT_VERSION}. (Update tensornet.)"
+            f"Cannot resume: {path} has format version {version}, this program reads up to "
+            f"{FORMAT_VERSION}. (Update tensornet.)"
         )
+    if lost := [key for key in CONTENT if key not in state]:
+        raise RecipeError(f"Cannot resume: {path} is without {', '.join(lost)}.")
     return state
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tensornet import _check
 from tensornet._typing import AnyPath
 from tensornet.models import MEMBER, load
-from tensornet.train.checkpoint import writing
-from tensornet.train.fit import fit
+from tensornet.train.fit import clear_run, fit, is_run
+from tensornet.train.limits import writing
 from tensornet.train.metrics import Predictions, predict_graphs
 from tensornet.train.prepare import input_errors, prepare
+from tensornet.train.processes import is_first
 from tensornet.train.recipe import Recipe, RecipeError
 from tensornet.train.report import metrics_content, provenance_of, write_json
 
@@ -60,12 +62,23 @@ class Calibration:
     bins: tuple[Bin, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for ``metrics.json``."""
+        """Give plain values for ``metrics.json``.
+
+        Returns:
+            The attributes by name; each bin as a dictionary.
+        """
         return {**asdict(self), "within": list(self.within), "bins": [asdict(b) for b in self.bins]}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Calibration:
-        """Read it back from ``metrics.json``."""
+        """Read it back from ``metrics.json``.
+
+        Args:
+            content: What `to_dict` gave.
+
+        Returns:
+            The same calibration.
+        """
         bins = tuple(Bin(**row) for row in content["bins"])
         first, second = content["within"]
         return cls(**{**content, "within": (first, second), "bins": bins})
@@ -99,10 +112,16 @@ def calibration(
     Returns:
         What it tells, or none where there are fewer than two errors or the members agree.
 
+    Raises:
+        TypeError: If the number of rows is no whole number.
+        ValueError: If it is below one, or the shapes differ.
+
     References:
         Kahle & Zipoli, Quality of uncertainty estimates from neural network potential ensembles
         (2022); Levi et al., Evaluating and calibrating uncertainty prediction in regression (2022).
     """
+    _check.shapes("calibration", spread=(spread, "n"), error=(error, "n"))
+    _check.at_least("calibration", 1, n_bins=n_bins)
     known = error.isfinite() & spread.isfinite()
     spread, error = spread[known].to(torch.float64), error[known].to(torch.float64).abs()
     if len(error) < 2 or float(spread.max()) == 0:
@@ -173,13 +192,15 @@ def fit_committee(
         out: Folder of the results, made if it is missing.
         n: Number of members, two or more.
         resume: Go on where the committee stopped: members that are complete stay.
-        overwrite: Remove the results of other runs in the members' folders first.
+        overwrite: Remove the results of other runs in the members' folders first, and those that
+            would be taken for more members, or for the model, when the first member is trained.
 
     Returns:
         The content of ``metrics.json``: as of one model, and ``calibration`` by split.
 
     Raises:
-        RecipeError: If recipe, data or folder do not allow training, or `n` is below two.
+        RecipeError: If recipe, data or folder do not allow training, or `n` is below two; and with
+            `resume`, if the folder holds more than the first `n` members.
         TrainingError: If a member's training fails.
         Interrupted: On Ctrl-C; with `resume` the committee goes on.
     """
@@ -192,13 +213,30 @@ def fit_committee(
             f"The output folder {out} is not empty. (Choose another, or continue with --resume, or "
             "replace its results with --overwrite.)"
         )
+    others = _others(out, n)
+    if others and not overwrite:
+        raise RecipeError(
+            f"Cannot resume: {out} holds {', '.join(str(other) for other in others)} besides the "
+            f"first {n} members. (Choose --committee with their number, or another folder.)"
+        )
     for k in range(n):
         folder = out / f"{MEMBER}{k + 1}"
         begun = (folder / "last.ckpt").exists()
         log.info("member %d of %d: seed %d", k + 1, n, recipe.training.seed + k)
         again = {"resume": resume and begun, "overwrite": overwrite and begun}
         fit(_with_seed(recipe, recipe.training.seed + k), folder, **again)
+        for other in others if k == 0 and is_first() else ():
+            clear_run(other)
+            if not any(other.iterdir()):
+                other.rmdir()
     return _report(recipe, out, n)
+
+
+def _others(out: Path, n: int) -> list[Path]:
+    """Runs that would be read as the model of a folder, or as members beyond the first few."""
+    ours = {f"{MEMBER}{k + 1}" for k in range(n)}
+    folders = [out, *sorted(out.glob(f"{MEMBER}*"))]
+    return [folder for folder in folders if folder.name not in ours and is_run(folder)]
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:

@@ -13,8 +13,8 @@ import torch
 from tensornet._typing import AnyPath
 from tensornet.datasets import Frames, read
 from tensornet.models import Potential, load, members
-from tensornet.train.checkpoint import writing
 from tensornet.train.committee import Calibration, average
+from tensornet.train.limits import enough_memory, must_be_writable, writing
 from tensornet.train.metrics import Metrics, Predictions, must_know, predict, together
 from tensornet.train.plots import parity
 from tensornet.train.prepare import checksum, files_of, find_device, input_errors
@@ -53,7 +53,7 @@ def evaluate_files(
     Raises:
         RecipeError: If a file is missing, foreign or without labels, or holds an element that the
             model does not know; or if `out` holds results. The message is one line.
-        TrainingError: If a result cannot be written.
+        TrainingError: If memory does not suffice, or a result cannot be written.
     """
     if out is not None and not overwrite:
         _must_be_free(Path(out))
@@ -63,7 +63,7 @@ def evaluate_files(
     potentials = [load_model(file, device=where) for file in files]
     frames = {str(path): _read(str(path), free_atoms=free_atoms) for path in data}
     started = time.perf_counter()
-    with input_errors():
+    with input_errors(), enough_memory("take a smaller batch size"):
         said = [
             [predict(potential, f, batch_size=batch_size) for f in frames.values()]
             for potential in potentials
@@ -88,8 +88,7 @@ def _must_be_free(out: Path) -> None:
                     f"The output folder {out} holds {path.name} already. (Choose another, or "
                     "replace it with --overwrite.)"
                 )
-        if any(path.exists() and not path.is_dir() for path in (out, *out.parents)):
-            raise RecipeError(f"The output folder {out} cannot be made: a file is in the way.")
+        must_be_writable(out, "output folder")
 
 
 def load_model(path: AnyPath, *, device: str | None = None) -> Potential:

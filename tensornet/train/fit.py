@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import signal
 import threading
@@ -21,12 +20,14 @@ from tensornet._typing import AnyPath
 from tensornet.models import Potential
 from tensornet.train import processes
 from tensornet.train.batches import Batches, Steps
-from tensornet.train.checkpoint import read_checkpoint, writing
+from tensornet.train.checkpoint import read_checkpoint
+from tensornet.train.limits import enough_memory, must_be_writable, writing
 from tensornet.train.loss import Loss
 from tensornet.train.prepare import Prepared, input_errors, make_model, prepare
 from tensornet.train.recipe import Recipe, RecipeError, TrainingError
 from tensornet.train.report import example_of, provenance_of, report
 from tensornet.train.resume import fingerprint, must_match
+from tensornet.train.values import shown
 
 if TYPE_CHECKING:
     from tensornet.train.keeper import Keeper
@@ -37,6 +38,10 @@ log = logging.getLogger(__name__)
 OUTPUTS = (
     *("model.safetensors", "last.ckpt", "metrics.csv", "metrics.json", "recipe.yaml"),
     *("parity.png", "learning_curve.png", "logs"),
+)
+LESS = (  # memory
+    "lower `training.max_edges`, which divides batches and changes no result, or "
+    "`training.batch_size`, or the size of the model"
 )
 MARK = "# The recipe of this run, with every default.\n"
 
@@ -66,12 +71,19 @@ def fit(
         The content of ``metrics.json``.
 
     Raises:
+        TypeError: If the recipe is none.
         RecipeError: If recipe, data or folder do not allow training. Nothing was written then.
-        TrainingError: If the loss is no longer a number, or a file cannot be written. Best model
-            and last good checkpoint are kept; if there is none yet, the folder is left as it was.
+        TrainingError: If the loss is no longer a number, memory does not suffice, or a file cannot
+            be written. Best model and last good checkpoint are kept; if there is none yet, the
+            folder is left as it was.
         Interrupted: On Ctrl-C.
     """
-    with processes.joined(recipe.training.device):
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            f"`fit(recipe=...)` must be a Recipe. Got {shown(recipe)}. (Make one by `load_recipe` "
+            "or `recipe_from`.)"
+        )
+    with processes.joined(recipe.training.device), enough_memory(LESS):
         return _fit(recipe, Path(out), resume=resume, overwrite=overwrite)
 
 
@@ -94,7 +106,11 @@ def _fit(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> dict[st
         processes.wait()
         content: dict[str, Any] = json.loads((out / "metrics.json").read_text())
         return content
-    with _folder(out, clear=overwrite, keep=resume), _threads(recipe.training.n_threads):
+    with (
+        _folder(out, clear=overwrite, keep=resume),
+        _threads(recipe.training.n_threads),
+        enough_memory(LESS),
+    ):
         with writing(out / "recipe.yaml", advice="make room") as path:
             write_atomically(path, (MARK + recipe.to_yaml()).encode())
         keeper = _train(recipe, out, prepared, model, mark, state)
@@ -259,10 +275,9 @@ def _loggers(recipe: Recipe, out: Path) -> Any:
 def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise RecipeError("A run can resume or overwrite, not both.")
-    if out.exists() and not out.is_dir():
-        raise RecipeError(f"The output folder {out} is a file.")
+    must_be_writable(out, "output folder")
     filled = out.is_dir() and any(out.iterdir())
-    if resume and not _is_run(out):
+    if resume and not is_run(out):
         raise RecipeError(
             f"Cannot resume: there is no run in {out}. (Leave --resume out to begin one.)"
         )
@@ -271,19 +286,21 @@ def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
             f"The output folder {out} is not empty. (Choose another, or continue with --resume, or "
             "replace its results with --overwrite.)"
         )
-    if filled and overwrite and not _is_run(out):
+    if filled and overwrite and not is_run(out):
         raise RecipeError(
             f"The output folder {out} holds other files and no run to overwrite. (Choose another.)"
         )
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise RecipeError(f"The output folder {out} cannot be made: {there} is a file.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise RecipeError(f"The output folder {out} cannot be written: no permission in {there}.")
 
 
-def _is_run(out: Path) -> bool:
-    """Whether a folder is one of ours: a recipe that a user put there does not make it one."""
+def is_run(out: Path) -> bool:
+    """Tell whether a folder is that of a run.
+
+    Args:
+        out: The folder, or where none is.
+
+    Returns:
+        Whether a run began there; a recipe that a user put there does not make it one.
+    """
     recipe = out / "recipe.yaml"
     if (out / "last.ckpt").exists() or not recipe.is_file():
         return (out / "last.ckpt").exists()
@@ -307,7 +324,7 @@ def _folder(out: Path, *, clear: bool, keep: bool) -> Iterator[None]:
     made = [path for path in (out, *out.parents) if not path.exists()]
     with input_errors(f"The output folder {out} cannot be used: "):
         if clear:
-            _clear(out)
+            clear_run(out)
         out.mkdir(parents=True, exist_ok=True)
         for path in filter(_temporary, list(out.iterdir())):
             path.unlink()
@@ -315,15 +332,19 @@ def _folder(out: Path, *, clear: bool, keep: bool) -> Iterator[None]:
         yield
     except (RecipeError, TrainingError):
         if not keep and not (out / "last.ckpt").exists():
-            _clear(out)
+            clear_run(out)
             for path in made:
                 if not any(path.iterdir()):
                     path.rmdir()
         raise
 
 
-def _clear(out: Path) -> None:
-    """Remove what a run writes, and nothing else."""
+def clear_run(out: Path) -> None:
+    """Remove what a run writes, and nothing else.
+
+    Args:
+        out: The folder, which stays.
+    """
     for name in OUTPUTS:
         path = out / name
         if path.is_dir():

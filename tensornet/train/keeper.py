@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import Logger
 from tensornet._files import write_atomically
 from tensornet.models import save
 from tensornet.models.low_rank import merged
-from tensornet.train.checkpoint import rng_state, set_rng_state, write_checkpoint, writing
+from tensornet.train.checkpoint import rng_state, set_rng_state, write_checkpoint
+from tensornet.train.limits import writing
 from tensornet.train.module import TrainingModule
 from tensornet.train.processes import gather, is_main, rank
 

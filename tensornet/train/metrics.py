@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Data
 
+from tensornet import _check
 from tensornet.datasets import Frames, GraphDataset, ShardDataset
 from tensornet.models import Potential
 from tensornet.train.batches import Batches
@@ -56,7 +57,11 @@ class Metrics:
     groups: dict[str, Metrics] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers for JSON; `groups` only where there are any."""
+        """Give plain numbers for JSON.
+
+        Returns:
+            The attributes by name; `groups` only where there are any, each in this form again.
+        """
         content = asdict(self)
         if not self.groups:
             del content["groups"]
@@ -93,7 +98,12 @@ class Predictions:
     groups: tuple[str, ...] = ()
 
     def metrics(self) -> Metrics:
-        """Compute the errors, all together and per group."""
+        """Compute the errors.
+
+        Returns:
+            Those of all structures together, and in `groups` those of each group, if there are
+            several.
+        """
         names = sorted(set(self.groups))
         groups = {}
         for name in names if len(names) > 1 else ():
@@ -161,7 +171,9 @@ def evaluate(model: Potential, frames: Frames, *, batch_size: int = 16) -> Metri
         The errors, also per group where there are several groups of structures.
 
     Raises:
-        RecipeError: If a structure holds an element that the model does not know.
+        RecipeError: As of `predict`.
+        TypeError: If the batch size is no whole number.
+        ValueError: If the batch size is below one.
     """
     return predict(model, frames, batch_size=batch_size).metrics()
 
@@ -178,8 +190,15 @@ def predict(model: Potential, frames: Frames, *, batch_size: int = 16) -> Predic
         Predictions beside labels, on the CPU.
 
     Raises:
-        RecipeError: If a structure holds an element that the model does not know.
+        RecipeError: If there is no structure, one holds an element that the model does not know,
+            or the model gives an energy or a force that is not a finite number.
+        TypeError: If the batch size is no whole number.
+        ValueError: If the batch size is below one, or a structure has no graph (see
+            `tensornet.atoms.graph`).
     """
+    _check.at_least("predict", 1, batch_size=batch_size)
+    if not len(frames):
+        raise RecipeError("`predict(frames=...)` must hold a structure. Got none.")
     must_know(model, frames)
     graphs = GraphDataset(frames, model.cutoff, model.reference_energies)
     return predict_graphs(model, graphs, batch_size=batch_size)

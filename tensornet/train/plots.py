@@ -31,6 +31,9 @@ def parity(predictions: Mapping[str, Predictions], path: AnyPath) -> None:
     Args:
         predictions: By the name of the split.
         path: The picture, its ending says the format.
+
+    Raises:
+        ValueError: If no structure has a label.
     """
     energies = [(p.energy_label / p.n_atoms).nanmean() for p in predictions.values()]
     mean = next((float(e) for e in energies if not e.isnan()), 0.0)
@@ -40,6 +43,8 @@ def parity(predictions: Mapping[str, Predictions], path: AnyPath) -> None:
         _stresses,
     ]
     shown = [column for column in columns if any(len(column(p)[1]) for p in predictions.values())]
+    if not shown:
+        raise ValueError("`parity(predictions=...)` must hold labels to compare with. Got none.")
     figure, axes = _figure(len(shown))
     for axis, column in zip(axes, shown, strict=True):
         _panel(axis, {name: column(p) for name, p in predictions.items()})
@@ -56,7 +61,12 @@ def learning_curve(
         path: The picture, its ending says the format.
         best_epoch: The epoch of the model that was kept, counted from one. By default that of the
             lowest validation loss.
+
+    Raises:
+        ValueError: If there is no record.
     """
+    if not history:
+        raise ValueError("`learning_curve(history=...)` must hold an epoch. Got none.")
     from matplotlib.ticker import MaxNLocator
 
     titles = {

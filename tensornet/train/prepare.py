@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import glob
 import hashlib
 import importlib.util
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from tensornet.datasets import (
     reference_energies,
     split,
 )
+from tensornet.datasets.sources import list_files
 from tensornet.models import Potential, build, load
 from tensornet.models.low_rank import add_low_rank
 from tensornet.models.network import Network
@@ -36,7 +36,7 @@ from tensornet.train.processes import local_rank, size
 from tensornet.train.recipe import Recipe, RecipeError
 from tensornet.train.statistics import Statistics, statistics
 
-MEASURED = 10_000  # structures of a cached training set that results are told of
+MEASURED = 10_000  # structures of a cached training set whose errors are computed at the end
 EXTRAS = {"tensorboard": "tensorboard", "wandb": "wandb"}
 
 
@@ -63,7 +63,11 @@ class Prepared:
     copies: dict[str, int]
 
     def to_measure(self) -> dict[str, Any]:
-        """Give the graphs that results are told of: of a cached training set some of them."""
+        """Give the graphs whose errors are computed at the end, by split.
+
+        Returns:
+            All of them, but of a large training set on disk no more than `MEASURED`.
+        """
         chosen: dict[str, Any] = dict(self.graphs)
         train = chosen["train"]
         if isinstance(train, ShardDataset) and len(train) > MEASURED:
@@ -374,11 +378,13 @@ def files_of(path: str) -> list[str]:
         path: As `tensornet.datasets.read` takes it.
 
     Returns:
-        Names of files.
+        Names of files, none if there are none. Of a database that is a folder, that of its content.
     """
-    if not Path(path).exists():
-        path = re.sub(r"@[-\d:]+$", "", path)
-    return [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))
+    try:
+        found = [file for file, _ in list_files(path)]
+    except FileNotFoundError:
+        return []
+    return [os.path.join(file, "data.mdb") if os.path.isdir(file) else file for file in found]
 
 
 def checksum(path: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from tensornet.train.recipe import TrainingError
+
 
 def rank() -> int:
     """The number of this process, from zero on."""
@@ -24,6 +26,11 @@ def rank() -> int:
 def size() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the first process that torchrun started, or the only one; before `joined`."""
+    return os.environ.get("RANK", "") in ("", "0")
 
 
 def is_main() -> bool:
@@ -39,14 +46,23 @@ def joined(device: str | None = None) -> Iterator[None]:
 
     Args:
         device: What the recipe says; on a GPU processes talk by NCCL, else by Gloo.
+
+    Raises:
+        TrainingError: If they cannot be joined.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    if os.environ.get("WORLD_SIZE", "") in ("", "1") or distributed.is_initialized():
         yield
         return
     gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
     if gpu:
         torch.cuda.set_device(local_rank())
-    distributed.init_process_group("nccl" if gpu else "gloo")
+    try:
+        distributed.init_process_group("nccl" if gpu else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"The processes cannot join: {' '.join(str(error).split())} (Start them by torchrun, "
+            "or unset WORLD_SIZE to train with one.)"
+        ) from error
     log = logging.getLogger("tensornet")
     before = log.level
     if not is_main():

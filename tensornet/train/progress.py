@@ -23,6 +23,8 @@ from tensornet.train.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
+MOST = 1e10  # seconds left that are told; `timedelta` cannot hold much more
+
 
 class ProgressReport(Callback):
     """Show epochs, losses, errors and the time left.
@@ -90,7 +92,8 @@ class ProgressReport(Callback):
             self._bar.update(self._task, epoch=epoch, errors=self._errors())
             return
         seconds = sorted(record["seconds"] for record in self.keeper.history[-9:])
-        left = timedelta(seconds=round(seconds[len(seconds) // 2] * (self.epochs - done)))
+        rest = seconds[len(seconds) // 2] * (self.epochs - done)
+        left = timedelta(seconds=round(min(rest, MOST)))
         log.info("epoch %d/%d  %s  left %s", done, self.epochs, self._errors(), left)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -14,8 +14,9 @@ from tensornet._typing import AnyPath
 from tensornet.models import CONFIGS
 from tensornet.models import config as model_config_of
 from tensornet.models.long_range import LongRangeConfig
-from tensornet.train.recipe import LARGEST, Block, Recipe, RecipeError, shown
+from tensornet.train.recipe import Block, Recipe, RecipeError
 from tensornet.train.unique_keys import UniqueKeyLoader
+from tensornet.train.values import LARGEST, shown
 
 PATHS = ("data.train", "data.valid", "data.test", "data.cache", "start.model")
 

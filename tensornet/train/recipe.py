@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,7 @@ from pydantic import (
 )
 
 from tensornet.models import config as model_config_of
-
-LARGEST = 2**31 - 1  # of whole numbers: more are a slip of the finger, and overflow somewhere
+from tensornet.train.values import LARGEST, is_energy, path_of_value, paths_of_value, shown
 
 
 class RecipeError(ValueError):
@@ -34,26 +32,6 @@ class RecipeError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on. The message is one line."""
-
-
-def shown(value: Any) -> str:
-    """Write a value for a message, cut where it is long.
-
-    Args:
-        value: Anything that came from a user.
-
-    Returns:
-        Its `repr`, of at most 80 characters.
-
-    Examples:
-        >>> shown("a" * 1000)[-5:]
-        'a ...'
-    """
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
 class Block(BaseModel):
@@ -113,12 +91,12 @@ class DataBlock(Block):
     @field_validator("train", "test", mode="before")
     @classmethod
     def _paths(cls, value: Any, info: ValidationInfo) -> Any:
-        return _paths(value, info)
+        return paths_of_value(value, _folder(info))
 
     @field_validator("cache", mode="before")
     @classmethod
     def _folder(cls, value: Any, info: ValidationInfo) -> Any:
-        return _one_path(value, info)
+        return path_of_value(value, _folder(info))
 
     @field_validator("train")
     @classmethod
@@ -134,9 +112,9 @@ class DataBlock(Block):
             try:
                 value = float(value)  # YAML reads 1e-1 as text
             except ValueError:
-                return _paths(value, info)
+                return paths_of_value(value, _folder(info))
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return _paths(value, info)
+            return paths_of_value(value, _folder(info))
         if isinstance(value, int) and value >= 1:
             return value
         if isinstance(value, float) and 0 < value < 1:
@@ -148,7 +126,7 @@ class DataBlock(Block):
     def _how(cls, value: Any) -> Any:
         ways = ("auto", "isolated", "fit", "none")
         if isinstance(value, Mapping):
-            bad = [f"{k}: {shown(x)}" for k, x in value.items() if not _is_energy(x)]
+            bad = [f"{k}: {shown(x)}" for k, x in value.items() if not is_energy(x)]
             if bad:
                 raise ValueError(f"must be finite energies in eV, not {', '.join(bad)}")
             return value
@@ -319,7 +297,7 @@ class StartBlock(Block):
     @field_validator("model", mode="before")
     @classmethod
     def _file(cls, value: Any, info: ValidationInfo) -> Any:
-        return _one_path(value, info)
+        return path_of_value(value, _folder(info))
 
     @field_validator("freeze", mode="before")
     @classmethod
@@ -328,7 +306,19 @@ class StartBlock(Block):
 
 
 class Recipe(Block):
-    """A training run. The smallest recipe names a model and a training file."""
+    """A training run. The smallest recipe names a model and a training file.
+
+    Made by `load_recipe` or `recipe_from`, which say what is wrong in one line. What each setting
+    means stands beside it in this file.
+
+    Args:
+        model: The architecture, by ``name``, and its settings.
+        data: Which structures to use, and where their labels are.
+        loss: Weights of the errors.
+        start: A model to begin from, for fine-tuning.
+        optimizer: How the weights move.
+        training: How long, in which precision, where, and what is shown.
+    """
 
     model: SerializeAsAny[BaseModel]
     data: DataBlock
@@ -347,40 +337,14 @@ class Recipe(Block):
         return model_config_of(value)
 
     def to_yaml(self) -> str:
-        """Write every setting out, defaults too, so that the text is a recipe again."""
+        """Write every setting out, defaults too, so that the text is a recipe again.
+
+        Returns:
+            YAML with absolute paths.
+        """
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def _is_energy(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool) and math.isfinite(float(value))
-    except (OverflowError, TypeError, ValueError):
-        return False
-
-
-def _paths(value: Any, info: ValidationInfo) -> Any:
-    if value is None:
-        return ()
-    items = [value] if isinstance(value, str | Path) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(x, str | Path) for x in items):
-        raise ValueError("must be a file or a list of files")
-    folder = (info.context or {}).get("folder", Path.cwd())
-    try:
-        return tuple(_path(folder, Path(x).expanduser()) for x in items)
-    except (OSError, RuntimeError) as error:  # too long, in a circle, of an unknown user
-        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-        raise ValueError(f"must be a path that leads somewhere ({reason})") from None
-
-
-def _one_path(value: Any, info: ValidationInfo) -> Any:
-    paths = _paths(value, info)
-    if len(paths) > 1:
-        raise ValueError("must be one path")
-    return paths[0] if paths else None
-
-
-def _path(folder: Path, path: Path) -> Path:
-    plain = (folder / path).resolve()
-    if not glob.has_magic(str(path)) or plain.exists():
-        return plain
-    return (Path(glob.escape(str(folder))) / path).resolve()  # the folder is no pattern
+def _folder(info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path.cwd())
+    return folder

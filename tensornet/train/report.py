@@ -20,8 +20,8 @@ from tensornet._files import write_atomically
 from tensornet.datasets import Frames, ShardDataset
 from tensornet.models import Potential, load, save
 from tensornet.models.network import Network
-from tensornet.train.checkpoint import writing
 from tensornet.train.last_layer import fit_spread
+from tensornet.train.limits import writing
 from tensornet.train.metrics import Metrics, predict_graphs
 from tensornet.train.plots import learning_curve, parity
 from tensornet.train.prepare import Prepared, input_errors
@@ -190,6 +190,15 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write plain values as indented JSON, as a whole or not at all."""
+    """Write plain values as indented JSON, as a whole or not at all.
+
+    Args:
+        path: The file.
+        content: Numbers, none of them NaN or infinite, texts, and lists and dictionaries of them.
+
+    Raises:
+        OSError: If writing fails; a previous file of this name is then untouched.
+    """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    # What Python has in the place of bytes of a file's name that are no UTF-8 becomes \\udcff.
+    write_atomically(path, (text + "\n").encode(errors="backslashreplace"))

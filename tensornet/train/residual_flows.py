@@ -53,6 +53,7 @@ class FlowRollouts:
         if not isinstance(flow, Flow):
             raise TypeError(f"`{where}(flow=...)` must be a flow. Got {type(flow).__name__}.")
         _check.at_least(where, 1, size=size, horizon=horizon)
+        _check.tolerance(where, bound=bound)
         if initial.shape[1:] != flow.state_shape or len(initial) == 0:
             raise ValueError(
                 f"`{where}(initial=...)` must have shape (n, "
@@ -76,6 +77,9 @@ class FlowRollouts:
             count: How many, at most the size of the buffer.
             generator: Of the choice.
 
+        Returns:
+            ``state`` and ``previous``, each (count, *state_shape).
+
         Raises:
             ValueError: If there are more.
         """
@@ -94,6 +98,9 @@ class FlowRollouts:
             answer: The state after it.
             state: The state before it.
             previous: The one before that.
+
+        Returns:
+            What the discretised equation leaves of the step, in the shape of the answer.
         """
         return self.flow.residual(answer, state)
 
@@ -104,6 +111,9 @@ class FlowRollouts:
             residual: What `residual` gave.
             power: One; or zero, for nothing.
             inputs: What `sample` gave.
+
+        Returns:
+            The result, in the shape of the residual.
 
         Raises:
             ValueError: If the power is another.
@@ -122,6 +132,9 @@ class FlowRollouts:
             answer: Any answer.
             state: The state before it.
             previous: The one before that.
+
+        Returns:
+            `state`.
         """
         return state
 

@@ -151,9 +151,11 @@ def test_nothing_half_is_left(recipe: Make, folder: Path, monkeypatch: pytest.Mo
     (folder / "kept" / "train" / "000000.safetensors").unlink()
     with pytest.raises(RecipeError, match=r"000000.safetensors is missing"):
         prepare(plan)
-    (folder / "kept" / "cache.json").write_text("{")
-    with pytest.raises(RecipeError, match="must be a folder of tensornet"):
-        prepare(plan)
+    damaged = {key: value for key, value in json.loads(whole).items() if key != "files"}
+    for text in ("{", "[]", json.dumps(damaged), json.dumps(damaged | {"files": 1})):
+        (folder / "kept" / "cache.json").write_text(text)
+        with pytest.raises(RecipeError, match="must be a folder of tensornet"):
+            prepare(plan)
     (folder / "mine").mkdir()
     (folder / "mine" / "notes").write_text("keep")
     with pytest.raises(RecipeError, match="holds other files"):

@@ -85,19 +85,28 @@ def test_goes_on_where_it_stopped(recipe: Make, folder: Path) -> None:
     plan = recipe(training={"epochs": 1})
     out = folder / "committee"
     fit_committee(plan, out, 2)
-    first = (out / "member-1" / "model.safetensors").read_bytes()
+    first = load(out / "member-1" / "model.safetensors").state_dict()
     with pytest.raises(RecipeError, match="not empty"):
         fit_committee(plan, out, 2)
     results = fit_committee(plan, out, 3, resume=True)
     assert results["speed"]["members"] == 3
     assert len(members(out)) == 3
-    before, now = load(out / "member-1" / "model.safetensors"), first
-    assert before.provenance["seed"] == plan.training.seed
-    assert len(now) > 0
+    kept = load(out / "member-1" / "model.safetensors")
+    assert kept.provenance["seed"] == plan.training.seed
+    assert all(torch.equal(x, first[name]) for name, x in kept.state_dict().items())
+    with pytest.raises(RecipeError, match=r"holds .*member-3 besides the first 2 members"):
+        fit_committee(plan, out, 2, resume=True)
+    (out / "member-3" / "notes").write_text("mine")
+    (out / "last.ckpt").write_bytes(b"")  # of a single run in this folder
+    (out / "model.safetensors").write_bytes(b"")
     fit_committee(plan, out, 2, overwrite=True)
+    assert [file.parent.name for file in members(out)] == ["member-1", "member-2"]
+    assert [path.name for path in (out / "member-3").iterdir()] == ["notes"]
 
 
 def test_refuses_what_is_no_committee(recipe: Make, folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"`calibration.error=...\)` must have shape"):
+        calibration(torch.ones(3), torch.ones(2))
     with pytest.raises(RecipeError, match=r"at least 2 members. Got 1"):
         fit_committee(recipe(), folder / "out", 1)
     with pytest.raises(FileNotFoundError, match=r"without model.safetensors"):

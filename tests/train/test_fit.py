@@ -250,6 +250,11 @@ def test_elements_unseen_in_training_are_named(recipe: Make, folder: Path) -> No
         fit(recipe(data=data), folder / "out")
 
 
+def test_a_recipe_that_was_not_read(folder: Path) -> None:
+    with pytest.raises(TypeError, match=r"`fit.recipe=...\)` must be a Recipe. Got 'recipe.yaml'"):
+        fit("recipe.yaml", folder / "out")  # type: ignore[arg-type]
+
+
 def test_missing_file_and_device(recipe: Make, folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"`data.test`: .*nothing.extxyz"):
         fit(recipe(data={"test": "nothing.extxyz"}), folder / "out")
@@ -282,6 +287,26 @@ def test_a_failure_before_the_first_epoch_leaves_no_folder(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(TrainingError, match=r"Cannot write .*recipe.yaml: No space left"):
+        fit(recipe(), folder / "out")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_said(
+    recipe: Make, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tensornet.train.module.TrainingModule.training_step", fails)
+    with pytest.raises(TrainingError, match=r"There is not enough memory. .Lower `training.max"):
         fit(recipe(), folder / "out")
     assert not (folder / "out").exists()
 

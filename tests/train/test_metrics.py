@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import pytest
@@ -123,6 +124,24 @@ def test_evaluate_leaves_the_mode_and_needs_no_labels(folder: Path) -> None:
     assert argon.training
     assert metrics.energy_rmse is None
     assert metrics.forces_mae is None
+
+
+def test_nothing_to_measure_is_refused(folder: Path, predictions: Predictions) -> None:
+    frames = read(folder / "argon.extxyz").subset([0, 1])
+    argon = build({"name": "lennard_jones"}, elements=[18], reference_energies={18: 0.0})
+    with pytest.raises(RecipeError, match="must hold a structure"):
+        evaluate(argon, frames.subset([]))
+    with pytest.raises(ValueError, match=r"`predict.batch_size=...\)` must be at least 1. Got 0"):
+        evaluate(argon, frames, batch_size=0)
+    none: dict[str, Any] = {
+        name: torch.full_like(getattr(predictions, name), NAN)
+        for name in ("energy_label", "forces_label", "stress_label")
+    }
+    with pytest.raises(ValueError, match="must hold labels"):
+        parity({"test": replace(predictions, **none)}, folder / "parity.png")
+    with pytest.raises(ValueError, match="must hold an epoch"):
+        learning_curve([], folder / "curve.png")
+    assert not (folder / "parity.png").exists()
 
 
 def test_unknown_element_is_named(folder: Path) -> None:

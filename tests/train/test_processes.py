@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tensornet.train import Recipe, fit
+from tensornet.train import Recipe, TrainingError, fit
 from tensornet.train.processes import add_up, gather, is_main, share, size
 
 Make = Callable[..., Recipe]
@@ -33,6 +33,19 @@ def training_step(self, batch, batch_idx):
 TrainingModule.training_step = training_step
 fit(load_recipe(recipe, ()), out, resume=resume == "yes")
 """
+
+
+def test_processes_that_nobody_started(
+    recipe: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        TrainingError, match=r"cannot join: .*RANK expected.*Start them by torchrun"
+    ):
+        fit(recipe(), folder / "out")
+    assert not (folder / "out").exists()
 
 
 def together(

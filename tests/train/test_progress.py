@@ -2,12 +2,14 @@ import io
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tensornet.train import Recipe, fit
+from tensornet.train.keeper import Keeper
 from tensornet.train.progress import ProgressReport
 
 
@@ -51,3 +53,14 @@ def test_bar_fits_into_the_terminal(
     assert "left 0:00:00" in last
     assert "valid" in last
     assert len(last.rstrip()) <= width
+
+
+def test_more_time_than_can_be_told(caplog: pytest.LogCaptureFixture) -> None:
+    keeper = Keeper(Path(), patience=None, fingerprint={}, provenance={})
+    keeper.history.append({"seconds": 1e6, "train_loss": 1.0, "valid_loss": 1.0})
+    shown = ProgressReport(
+        keeper, epochs=2**31 - 1, steps_per_epoch=1, console=Console(file=io.StringIO())
+    )
+    with caplog.at_level("INFO", logger="tensornet"):
+        shown.on_train_epoch_end(None, None)  # type: ignore[arg-type]
+    assert "left 115740 days" in caplog.text

@@ -117,6 +117,8 @@ def test_refusals() -> None:
         FlowRollouts(flow, flow.initial())
     with pytest.raises(ValueError, match="finite"):
         FlowRollouts(flow, flow.initial(batch=2) * float("nan"))
+    with pytest.raises(ValueError, match=r"bound=...\)` must be a finite number"):
+        FlowRollouts(flow, flow.initial(batch=2), bound=float("nan"))
     rollouts = FlowRollouts(flow, flow.initial("turbulence", batch=2), size=16)
     with pytest.raises(ValueError, match="16 entries"):
         fit_residual(LordStepper(flow), rollouts, power=1.0, steps=1, batch=17)

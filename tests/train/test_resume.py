@@ -158,9 +158,20 @@ def test_nothing_to_resume(recipe: Make, folder: Path) -> None:
     with pytest.raises(RecipeError, match="Cannot resume: there is no run"):
         fit(recipe(), folder / "out", resume=True)
     fit(recipe(training={"epochs": 1}), folder / "out")
-    (folder / "out" / "last.ckpt").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(RecipeError, match="is no readable checkpoint"):
-        fit(recipe(training={"epochs": 1}), folder / "out", resume=True)
+    last = folder / "out" / "last.ckpt"
+    for content in (b"PK\x03\x04 cut off", b"", b"\x80\x02)R.", b"\x80\x02}]s.", b"no checkpoint"):
+        last.write_bytes(content)
+        with pytest.raises(RecipeError, match="is no readable checkpoint"):
+            fit(recipe(training={"epochs": 1}), folder / "out", resume=True)
+    for state, message in (
+        ([1], "is no checkpoint of tensornet"),
+        ({"format": "tensornet.checkpoint"}, "has format version None"),
+        ({"format": "tensornet.checkpoint", "format_version": 99}, "has format version 99"),
+        ({"format": "tensornet.checkpoint", "format_version": 1}, "is without epoch, step, model"),
+    ):
+        torch.save(state, last)
+        with pytest.raises(RecipeError, match=message):
+            fit(recipe(training={"epochs": 1}), folder / "out", resume=True)
 
 
 def test_interrupt_says_where_it_stopped_and_frees_the_signal(

@@ -49,9 +49,7 @@ def test_elements_in_common_behave_as_before(folder: Path, name: str) -> None:
     assert 0 < abs(float(new(g)["energy"]) - want) < 10 * abs(want) + 1
 
 
-def test_fine_tuning(
-    recipe: Make, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_fine_tuning(recipe: Make, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = MODELS["gaunt"]
     first = recipe(model=model, training={"epochs": 2, "batch_size": 4})
     fit(first, folder / "first")
