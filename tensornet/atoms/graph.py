@@ -59,7 +59,7 @@ def graph(atoms: "ase.Atoms", cutoff: float, *, skin: float = 0.0) -> "Data":
     """
     _check(atoms, cutoff, skin)
     pbc = np.array(atoms.pbc, dtype=bool)
-    import vesin  # this and the next take seconds, and layers need neither
+    import vesin  # slow to import, as the next: whoever makes no graph need not wait
     from torch_geometric.data import Data
 
     receiver, sender, shift, distance = vesin.NeighborList(
@@ -88,7 +88,7 @@ def total_charge(atoms: "ase.Atoms") -> float:
         atoms: The structure.
 
     Returns:
-        The charge; NaN where what the structure says is no number, for who needs it to refuse.
+        The charge; NaN where the entry is no number: models that need the charge refuse it.
 
     Examples:
         >>> from ase import Atoms
@@ -108,7 +108,8 @@ def edge_vectors(
     """Compute the vectors from each receiver to its sender.
 
     Args:
-        graph: A graph of `graph`, or a batch of them. Any float dtype, if it is one.
+        graph: A graph of `graph`, or a batch of them. Positions, cells and shifts may be of any
+            float dtype, the same for all.
 
     Returns:
         One vector per edge, in Å.

@@ -1,4 +1,9 @@
-"""Potentials at work: in ASE and LAMMPS, and on the test bench before they are trusted."""
+"""Potentials at work: in ASE, LAMMPS and torch-sim, and on the test bench before they are trusted.
+
+Begin with `ase`: what it does for one structure, `many` does for batches of them, and `lammps` and
+`torch_sim` for other engines. `verlet` keeps their lists of neighbours, `local` evaluates a part of
+a structure, `validation` measures whether a potential keeps the laws of physics.
+"""
 
 from tensornet.calculators.ase import PotentialCalculator as PotentialCalculator
 from tensornet.calculators.lammps import LammpsExternal as LammpsExternal

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tensornet.atoms import total_charge
 from tensornet.calculators.dispersion import Dispersion
 from tensornet.calculators.prepared import prepared
-from tensornet.calculators.properties import Explaining
+from tensornet.calculators.properties import Explaining, voigt
 from tensornet.calculators.verlet import VerletList
 from tensornet.models import Potential, members
 
@@ -149,8 +149,8 @@ class PotentialCalculator(Explaining):
         if not self._why_no_stress:
             volume = abs(float(np.linalg.det(np.array(atoms.cell.array))))
             for output in outputs:
-                output["stress"] = _voigt(output["stress"][0])
-                output["stresses"] = _voigt(output["virials"] / volume)
+                output["stress"] = voigt(output["stress"][0])
+                output["stresses"] = voigt(output["virials"] / volume)
             names += ["stress", "stresses"]
         results: dict[str, Any] = {
             name: np.mean([output[name] for output in outputs], axis=0)
@@ -189,6 +189,9 @@ class PotentialCalculator(Explaining):
         Args:
             atoms: The structure.
             tol: Numbers that differ by less are the same.
+
+        Returns:
+            Names of what changed, as ASE has them; not all of them if positions are among them.
         """
         known = self.atoms
         if known is not None and len(known) == len(atoms):
@@ -208,7 +211,17 @@ class PotentialCalculator(Explaining):
         return list(super().check_state(atoms, tol))  # type: ignore[no-untyped-call]
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Refuse parameters: a calculator is made with what it needs."""
+        """Refuse parameters: a calculator is made with what it needs.
+
+        Args:
+            kwargs: None must be given.
+
+        Returns:
+            An empty dictionary: nothing changed.
+
+        Raises:
+            ValueError: If there is one.
+        """
         if kwargs:
             raise ValueError(
                 "`PotentialCalculator.set(...)` has no parameters. Got "
@@ -274,10 +287,3 @@ def _symbols(elements: Sequence[int]) -> str:
 
 def _arrays(output: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float64]]:
     return {name: x.detach().cpu().numpy().astype(np.float64) for name, x in output.items()}
-
-
-def _voigt(
-    x: NDArray[np.float64],  # (..., 3, 3)
-) -> NDArray[np.float64]:  # (..., 6)
-    i, j = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
-    return (x[..., i, j] + x[..., j, i]) / 2

@@ -53,10 +53,14 @@ class Dispersion:
             ) from error
 
     def results(self, atoms: Atoms) -> dict[str, Any]:
-        """Compute energy (eV), forces (eV/Å) and, with a volume, Voigt stress (eV/Å³).
+        """Compute energy, forces and stress.
 
         Args:
             atoms: The structure.
+
+        Returns:
+            ``energy`` eV, ``forces`` (n, 3) eV/Å and, where all directions are periodic,
+            ``stress`` (6,) eV/Å³ in Voigt order.
 
         Raises:
             ValueError: If the library cannot treat the structure.

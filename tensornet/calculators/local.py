@@ -108,11 +108,11 @@ def share(
         gradients = torch.zeros_like(vectors)
         if found is not None:
             gradients[keep] = found.to(torch.float64)
-    finite = bool(torch.isfinite(energies[own]).all()) and bool(torch.isfinite(gradients).all())
-    if not finite:
+    bad = [int((~torch.isfinite(x)).sum()) for x in (energies[own], gradients)]
+    if any(bad):
         raise ValueError(
-            "The model must give finite energies and forces. Got "
-            f"{int((~torch.isfinite(energies[own])).sum())} energies that are none. (Atoms that "
-            "are too close, or a model with weights that are no numbers.)"
+            f"The model must give finite energies and forces. Got {bad[0]} energies and {bad[1]} "
+            "derivatives that are no finite numbers. (Atoms that are too close, or a model with "
+            "weights that are no numbers.)"
         )
     return Share(energies.detach().to(torch.float64) + model.reference[species], gradients)

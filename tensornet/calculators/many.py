@@ -1,6 +1,6 @@
 """Many structures at once: evaluated in batches, relaxed in lockstep."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Batch, Data
 
 from tensornet.calculators.prepared import prepared
+from tensornet.calculators.properties import voigt
 from tensornet.calculators.verlet import VerletList
 from tensornet.models import Potential
 
@@ -49,7 +50,7 @@ class Relaxation:
 
 
 def evaluate_many(
-    structures: Sequence[Atoms],
+    structures: Iterable[Atoms],
     model: Model,
     *,
     device: str | torch.device | None = None,
@@ -74,6 +75,7 @@ def evaluate_many(
         ValueError: If a structure makes no sense, has an element that was not trained, or gives
             energies or forces that are no finite numbers. Its place in the list is said.
         FileNotFoundError: If there is no such model.
+        TypeError: If `structures` is one structure, or `model` no model.
 
     Examples:
         >>> from ase.build import bulk
@@ -84,17 +86,16 @@ def evaluate_many(
         [(6,), (6,), (6,)]
     """
     engine = _Engine(model, device, dtype, max_edges, skin=0.0, caller="evaluate_many")
-    engine.check(structures)
-    copies = [atoms.copy() for atoms in structures]
-    for number, found in engine.results(dict(enumerate(copies))):
+    copies = engine.copies(structures)
+    for number, found in engine.results(copies):
         if isinstance(found, ValueError):
             raise ValueError(f"Structure {number}: {found}") from found
         copies[number].calc = SinglePointCalculator(copies[number], **found)
-    return copies
+    return list(copies.values())
 
 
 def relax_many(
-    structures: Sequence[Atoms],
+    structures: Iterable[Atoms],
     model: Model,
     *,
     fmax: float = 0.01,
@@ -119,7 +120,7 @@ def relax_many(
             `FrechetCellFilter` gives, is longer than this, eV/Å.
         steps: A structure that took so many is given up.
         cell: Whether the cell is relaxed too. Structures are then periodic in all directions.
-        pressure: Pressure on the cell, eV/Å³.
+        pressure: Pressure on the cell, eV/Å³; only with `cell`.
         optimizer: A class of `ase.optimize` that evaluates once per step: LBFGS, BFGS, FIRE, ...
         device: Where to compute. By default where the model is.
         dtype: ``"float64"`` or ``"float32"``, which stops at larger forces.
@@ -132,17 +133,22 @@ def relax_many(
         ValueError: If a structure makes no sense at the start, has an element that was not
             trained, or no stress although its cell shall be relaxed; or a number is out of range.
         FileNotFoundError: If there is no such model.
+        TypeError: If `structures` is one structure, or `model` no model.
 
     References:
         Liu & Nocedal, Mathematical Programming 45 (1989) 503, for L-BFGS.
     """
     if not (fmax > 0 and np.isfinite(fmax)):
         raise ValueError(f"`relax_many(fmax=...)` must be above zero, in eV/Å. Got {fmax}.")
+    if not np.isfinite(pressure) or (pressure and not cell):
+        raise ValueError(
+            "`relax_many(pressure=...)` must be finite, in eV/Å³, and zero where the cell is kept. "
+            f"Got {pressure}. (Say `cell=True` to relax the cell under it.)"
+        )
     if steps < 0:
         raise ValueError(f"`relax_many(steps=...)` must be zero or more. Got {steps}.")
     engine = _Engine(model, device, dtype, max_edges, skin=0.5, caller="relax_many")
-    engine.check(structures, cell=cell)
-    copies = {k: atoms.copy() for k, atoms in enumerate(structures)}
+    copies = engine.copies(structures, cell=cell)
     found: dict[int, dict[str, Any]] = {}
     messages = dict.fromkeys(copies, f"not below {fmax} eV/Å after {steps} steps")
     n_steps, active, runs = dict.fromkeys(copies, 0), dict(copies), {}
@@ -225,8 +231,8 @@ class _Engine:
         self.max_edges, self.skin, self.caller = max_edges, skin, caller
         self.lists: dict[int, VerletList] = {}
 
-    def check(self, structures: Sequence[Atoms], *, cell: bool = False) -> None:
-        """Refuse at once what cannot be evaluated."""
+    def copies(self, structures: Iterable[Atoms], *, cell: bool = False) -> dict[int, Atoms]:
+        """Copy structures, by their numbers, and refuse at once what cannot be evaluated."""
         if isinstance(structures, Atoms):
             raise TypeError(
                 f"`{self.caller}(structures=...)` must be a list of structures. Got one structure."
@@ -236,7 +242,8 @@ class _Engine:
                 f"`{self.caller}(cell=True)` must have a stress. Got a model with a head for "
                 "forces, which has none."
             )
-        for number, atoms in enumerate(structures):
+        copies = {number: atoms.copy() for number, atoms in enumerate(structures)}
+        for number, atoms in copies.items():
             unknown = sorted({int(z) for z in atoms.numbers} - set(self.model.elements))
             if unknown:
                 raise ValueError(
@@ -250,6 +257,7 @@ class _Engine:
                     f"`{self.caller}(cell=True)` must have structures that are periodic in three "
                     f"directions. Got pbc = {np.array(atoms.pbc).tolist()} in structure {number}."
                 )
+        return copies
 
     def results(
         self, structures: dict[int, Atoms]
@@ -294,5 +302,5 @@ class _Engine:
             results: dict[str, Any] = {"energy": float(energy[k]), "forces": force}
             results["free_energy"] = results["energy"]
             if np.isfinite(stress[k]).all():
-                results["stress"] = stress[k][[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+                results["stress"] = voigt(stress[k])
             yield number, results

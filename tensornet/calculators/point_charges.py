@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import all_changes
 from numpy.typing import ArrayLike, NDArray
 
-from tensornet.calculators.properties import Explaining
+from tensornet.calculators.properties import Explaining, voigt
 from tensornet.functional import COULOMB, ChargeSum, electrostatic_forces
 
 METHODS = ("ewald", "direct", "range_separated")
@@ -185,7 +185,7 @@ class PointChargeCalculator(Explaining):
         }
         if pbc.all():
             shares = found.virials.numpy() / atoms.get_volume()
-            results["stresses"] = shares[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+            results["stresses"] = voigt(shares)
             results["stress"] = results["stresses"].sum(0)
         return results
 

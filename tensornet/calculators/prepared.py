@@ -27,6 +27,9 @@ def prepared(
         dtype: ``"float64"`` or ``"float32"``.
         caller: Who asks, for what is said when something does not fit.
 
+    Returns:
+        A potential of the caller's own.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no model file, or there is no such dtype.

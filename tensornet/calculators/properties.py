@@ -1,10 +1,12 @@
-"""How a calculator gives its properties."""
+"""How calculators give their properties."""
 
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_properties
 from ase.outputs import Properties
+from numpy.typing import NDArray
 
 
 class Explaining(Calculator):
@@ -44,3 +46,18 @@ class Explaining(Calculator):
     def export_properties(self) -> Properties:
         """Give the results that ASE has names for."""
         return Properties({k: v for k, v in self.results.items() if k in all_properties})
+
+
+def voigt(
+    x: NDArray[np.float64],  # (..., 3, 3)
+) -> NDArray[np.float64]:  # (..., 6)
+    """Give symmetric tensors in Voigt order: xx, yy, zz, yz, xz, xy.
+
+    Args:
+        x: The tensors, symmetric up to rounding, which is averaged.
+
+    Returns:
+        Six components of each.
+    """
+    i, j = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+    return (x[..., i, j] + x[..., j, i]) / 2

@@ -32,7 +32,9 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the model has a head for forces, which leaves no stress.
+        ValueError: If the file is no model file, there is no such dtype, the skin is negative, or
+            the model has a head for forces, which leaves no stress.
+        TypeError: If `model` is something else.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]
         self._compute_stress = self._compute_forces = True
         self._memory_scales_with = "n_atoms_x_density"
         self._skin = skin
-        self._lists: list[VerletList] = []
+        self._lists = [VerletList(self.potential.cutoff, skin)]  # one per system, more when needed
 
     def forward(self, state: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Evaluate the systems of a state.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from tensornet.atoms import graph, total_charge
+from tensornet.atoms.graph import COINCIDENT
 
 if TYPE_CHECKING:
     import ase
@@ -37,6 +38,9 @@ class VerletList:
 
     Attributes:
         n_builds: How many lists were made so far.
+
+    Raises:
+        ValueError: If the skin is negative or no finite number.
     """
 
     def __init__(
@@ -125,11 +129,11 @@ class VerletList:
         positions: NDArray[np.float64],  # (n, 3)
         cell: NDArray[np.float64],  # (3, 3)
     ) -> bool:
-        # Two atoms at one place: a new list says which.
+        # Then a new list is made, which refuses the two atoms by name.
         assert self._graph is not None
         sender, receiver = self._graph.edge_index.numpy()
         if not len(sender):
             return False
         shift = self._graph.edge_shift.numpy() @ cell
         vectors = positions[sender] + shift - positions[receiver]
-        return bool(np.einsum("ex,ex->e", vectors, vectors).min() < 1e-6)
+        return bool(np.einsum("ex,ex->e", vectors, vectors).min() < COINCIDENT**2)

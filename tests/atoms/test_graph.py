@@ -202,9 +202,9 @@ def test_the_structure_is_not_shared_with_the_graph() -> None:
 def test_a_large_open_system_takes_no_time() -> None:
     rng = np.random.default_rng(88)
     atoms = Atoms("H3000", rng.uniform(0, 90, (3000, 3)))
-    start = time.perf_counter()
+    start = time.process_time()
     assert graph(atoms, 5.0).num_edges > 3000
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize("cutoff", [0, -1.0, float("nan"), float("inf")])

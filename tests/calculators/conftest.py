@@ -1,4 +1,4 @@
-"""What tests of validation share: a Lennard-Jones potential of neon and argon, and a crystal."""
+"""What tests share: potentials of neon and argon and of silicon and germanium, and a crystal."""
 
 # mypy: allow-untyped-calls
 
@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from tensornet.models import LennardJones, build
+from tensornet.models import LennardJones, Potential, build
 
 
 @pytest.fixture
@@ -33,5 +33,26 @@ def make() -> Callable[..., LennardJones]:
         potential.__class__ = kind
         assert isinstance(potential, LennardJones)
         return potential
+
+    return made
+
+
+@pytest.fixture
+def potential() -> Callable[[str], Potential]:
+    """Makes small potentials of silicon and germanium by their names."""
+    blocks: dict[str, dict[str, Any]] = {
+        "lennard_jones": {"cutoff": 4.0, "epsilon": 0.02, "sigma": 2.1},
+        "gaunt": {"cutoff": 3.0, "channels": 4, "l_max": 2, "radial_hidden": 8},
+        "tdn": {"cutoff": 2.8, "channels": 4, "heads": 2, "layers": 1, "radial_hidden": 8},
+    }
+
+    def made(name: str) -> Potential:
+        return build(
+            {"name": name, **blocks[name]},
+            elements=[14, 32],
+            reference_energies={14: -10.5, 32: -20.25},
+            n_neighbours=8,
+            seed=0,
+        )
 
     return made

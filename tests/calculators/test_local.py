@@ -2,6 +2,7 @@
 
 # mypy: allow-untyped-calls
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,9 @@ from ase.build import bulk
 
 from tensornet.calculators import LammpsExternal, PotentialCalculator
 from tensornet.calculators.local import within_reach
-from tensornet.models import Potential, build
+from tensornet.models import Potential
 
-
-def potential(name: str) -> Potential:
-    blocks: dict[str, dict[str, Any]] = {
-        "gaunt": {"cutoff": 2.8, "channels": 4, "l_max": 2, "radial_hidden": 8},
-        "tdn": {"cutoff": 2.8, "channels": 4, "heads": 2, "layers": 1, "radial_hidden": 8},
-    }
-    return build(
-        {"name": name, **blocks[name]},
-        elements=[14, 32],
-        reference_energies={14: -10.5, 32: -20.25},
-        n_neighbours=8,
-        seed=0,
-    )
+Named = Callable[[str], Potential]
 
 
 def rod(pbc: Any = True) -> Atoms:
@@ -40,7 +29,7 @@ def rod(pbc: Any = True) -> Atoms:
 
 @pytest.mark.parametrize("name", ["gaunt", "tdn"])
 @pytest.mark.parametrize("pbc", [True, (False, True, True)])
-def test_forces_of_the_parts_are_those_of_the_whole(name: str, pbc: Any) -> None:
+def test_forces_of_the_parts_are_those_of_the_whole(potential: Named, name: str, pbc: Any) -> None:
     """As processes of LAMMPS do it: each evaluates the energy of the atoms in its domain."""
     model, atoms = potential(name), rod(pbc)
     where = atoms.get_scaled_positions()[:, 0] * 5 // 1.25

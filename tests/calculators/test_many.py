@@ -132,10 +132,23 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"periodic in three directions. .* in structure 3"):
         relax_many(structures(), model(), cell=True)
     with pytest.raises(TypeError, match="Got one structure"):
-        relax_many(structures()[0], model())  # type: ignore[arg-type]
+        relax_many(structures()[0], model())
     with pytest.raises(ValueError, match="above zero"):
         relax_many(structures(), model(), fmax=0)
     with pytest.raises(ValueError, match="zero or more"):
         relax_many(structures(), model(), steps=-1)
     with pytest.raises(ValueError, match="at least 1"):
         evaluate_many(structures(), model(), max_edges=0)
+    with pytest.raises(ValueError, match=r"pressure=...\)` must be finite.* Got 0.1"):
+        relax_many(structures(), model(), pressure=0.1)
+    with pytest.raises(ValueError, match=r"pressure=...\)` must be finite.* Got nan"):
+        relax_many(structures()[:3], model(), cell=True, pressure=np.nan)
+
+
+def test_structures_may_come_one_by_one() -> None:
+    """As from `ase.io.iread`, which can be gone through once only."""
+    found = evaluate_many(iter(structures()), model())
+    energies = [atoms.get_potential_energy() for atoms in found]
+    assert len(energies) == len(structures())
+    again = relax_many(iter(structures()), model(), steps=0).energies
+    np.testing.assert_allclose(again, energies, rtol=0, atol=1e-11)

@@ -1,6 +1,7 @@
 """The model for ML-IAP, given the pairs and ghosts that LAMMPS would give it."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,9 @@ from typer.testing import CliRunner
 
 from tensornet.__main__ import app
 from tensornet.calculators import LammpsMLIAP, PotentialCalculator
-from tensornet.models import Potential, build, save
+from tensornet.models import Potential, save
 
-
-def potential(name: str) -> Potential:
-    blocks: dict[str, dict[str, Any]] = {
-        "lennard_jones": {"cutoff": 4.0, "epsilon": 0.02, "sigma": 2.1},
-        "gaunt": {"cutoff": 3.0, "channels": 4, "l_max": 2, "radial_hidden": 8},
-        "tdn": {"cutoff": 2.8, "channels": 4, "heads": 2, "layers": 1, "radial_hidden": 8},
-    }
-    return build(
-        {"name": name, **blocks[name]},
-        elements=[14, 32],
-        reference_energies={14: -10.5, 32: -20.25},
-        n_neighbours=8,
-        seed=0,
-    )
+Named = Callable[[str], Potential]
 
 
 def crystal() -> Atoms:
@@ -87,7 +75,7 @@ class Data:
 
 
 @pytest.mark.parametrize("name", ["lennard_jones", "gaunt", "tdn"])
-def test_agrees_with_ase(name: str) -> None:
+def test_agrees_with_ase(potential: Named, name: str) -> None:
     model, atoms = potential(name), crystal()
     unified = LammpsMLIAP(model, ["Si", "Ge"])
     data = Data(atoms, 2 * unified.rcutfac, unified.communication(0.0), ghosts=True)
@@ -107,7 +95,7 @@ def test_agrees_with_ase(name: str) -> None:
     assert np.abs(near.forces() - atoms.get_forces()).max() > 1e-8
 
 
-def test_attributes_that_lammps_reads() -> None:
+def test_attributes_that_lammps_reads(potential: Named) -> None:
     unified = LammpsMLIAP(potential("gaunt"))
     assert unified.element_types == ["Si", "Ge"]
     assert 2 * unified.rcutfac == 3.0
@@ -116,7 +104,7 @@ def test_attributes_that_lammps_reads() -> None:
     unified.interface = object()
 
 
-def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file(potential: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, atoms = potential("gaunt"), crystal()
     save(model, tmp_path / "model.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -138,7 +126,7 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.found["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
 
 
-def test_a_process_without_atoms_and_atoms_without_neighbours() -> None:
+def test_a_process_without_atoms_and_atoms_without_neighbours(potential: Named) -> None:
     unified = LammpsMLIAP(potential("gaunt"))
     data = Data(Atoms("Si", cell=[30, 30, 30], pbc=True), 3.0, 1.0, ghosts=True)
     unified.compute_forces(data)
@@ -148,7 +136,7 @@ def test_a_process_without_atoms_and_atoms_without_neighbours() -> None:
     assert data.found["energy"] == 0
 
 
-def test_refusals(tmp_path: Path) -> None:
+def test_refusals(potential: Named, tmp_path: Path) -> None:
     unified = LammpsMLIAP(potential("gaunt"))
     data = Data(crystal(), 3.0, 6.0, ghosts=False)
     with pytest.raises(ValueError, match="must ask for the neighbours of ghost atoms"):
@@ -170,7 +158,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lennard_jones", "gaunt", "tdn"])
-def test_energies_reach_as_far_as_the_model_says(name: str) -> None:
+def test_energies_reach_as_far_as_the_model_says(potential: Named, name: str) -> None:
     """A chain of atoms: the energy of the first feels exactly `n_hops` edges."""
     model = potential(name).eval()
     n, hops = 8, model.n_hops

@@ -73,6 +73,8 @@ def test_state(room: Any) -> None:
             atoms.cell[:] = state["cell"][k].numpy().T
             atoms.positions *= 1.001
     assert engine._dtype == torch.float64
+    with pytest.raises(ValueError, match=r"skin=...\)` must be zero or a positive"):
+        room.TorchSimModel(potential, skin=-0.1)
     with pytest.raises(ValueError, match="Got He"):
         engine(state | {"atomic_numbers": torch.tensor([2] * 5)})
 

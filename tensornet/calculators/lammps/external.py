@@ -86,17 +86,17 @@ class LammpsExternal:
     def attach(self, lmp: Any, fix: str = "tensornet") -> None:
         """Let a simulation run with this potential from now on.
 
+        What goes wrong in a later step ends the run, and the command that was running raises it:
+        a ValueError for atoms on top of each other or energies that are not finite.
+
         Args:
             lmp: The LAMMPS object, whose box and atom types exist.
             fix: Name for the fix that is made, for `fix_modify` and `unfix`.
 
         Raises:
-            ValueError: If the units are not ``metal``, or the atom types are not as many as the
-                elements.
+            ValueError: If there is no box, the units are not ``metal``, or the atom types are not
+                as many as the elements.
             ModuleNotFoundError: If LAMMPS runs on several processes and `mpi4py` is missing.
-
-        From then on, what goes wrong in a step ends the run, and the command that was running
-        raises it: a ValueError for atoms on top of each other or energies that are not finite.
         """
         units, types = lmp.extract_global("units"), lmp.extract_global("ntypes")
         if units != "metal":
@@ -264,6 +264,9 @@ def known_elements(model: Potential, elements: Sequence[str], caller: str) -> ND
         model: The potential.
         elements: Symbols.
         caller: Who asks, for what is said when they do not fit.
+
+    Returns:
+        One number per symbol.
 
     Raises:
         ValueError: If a symbol is none, the model does not know it, or the model has no energy

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from tensornet._files import write_atomically
 from tensornet.calculators.lammps.external import known_elements
 from tensornet.calculators.local import share, within_reach
 from tensornet.calculators.prepared import prepared
@@ -75,6 +76,9 @@ class LammpsMLIAP:
 
         Args:
             skin: The distance of LAMMPS's command ``neighbor``, 2 Å with metal units.
+
+        Returns:
+            The cutoff times the number of layers of messages, plus the skin.
         """
         return self.model.n_hops * self.model.cutoff + skin
 
@@ -87,12 +91,13 @@ class LammpsMLIAP:
 
         Raises:
             ValueError: If the name ends so, or the model did not come from a file.
+            OSError: If writing fails; a previous file of this name is then untouched.
         """
         if Path(path).suffix in (".pt", ".pth"):
             raise ValueError(
                 f"`LammpsMLIAP.write(path=...)` must not end in .pt or .pth. Got {path}."
             )
-        Path(path).write_bytes(pickle.dumps(self))
+        write_atomically(path, pickle.dumps(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._source is None:
@@ -102,10 +107,18 @@ class LammpsMLIAP:
         return _opened, (str(self._source), self.element_types, self._settings)
 
     def compute_descriptors(self, data: Any) -> None:
-        """Do nothing: the model has no descriptors of its own."""
+        """Do nothing: the model has no descriptors of its own.
+
+        Args:
+            data: Not used.
+        """
 
     def compute_gradients(self, data: Any) -> None:
-        """Do nothing: all is computed by `compute_forces`."""
+        """Do nothing: all is computed by `compute_forces`.
+
+        Args:
+            data: Not used.
+        """
 
     def compute_forces(self, data: Any) -> None:
         """Evaluate a step and give LAMMPS the energies and the forces along pairs.
