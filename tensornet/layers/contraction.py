@@ -40,6 +40,7 @@ class SymmetricContraction(Constants):
         paths: For each basis polynomial its degree and its order.
 
     Raises:
+        TypeError: If an argument is no whole number.
         ValueError: If a number is too small.
 
     Derivatives:
@@ -89,6 +90,9 @@ class SymmetricContraction(Constants):
         Args:
             x: Features.
             species: Which element each atom is, 0 to n_elements - 1.
+
+        Returns:
+            Weighted sums of the polynomials, (l_max_out + 1)² components.
 
         Raises:
             ValueError: If the features have another shape than the layer was made for.

@@ -56,8 +56,8 @@ class LordModule(nn.Module):
         Any order, where the activation has them.
 
     References:
-        Huang et al., LordNet, Neural Networks 176, 106354 (2024); the order of operations is not
-        theirs to the letter.
+        Huang et al., LordNet, Neural Networks 176, 106354 (2024); the order of operations differs
+        from theirs.
 
     Examples:
         >>> module = LordModule((8, 6), rank=3, in_channels=2)
@@ -189,7 +189,7 @@ class LordModule(nn.Module):
         return CP(tuple(factors), weights)
 
     def to_tt_matrix(self) -> TTMatrix:
-        """Give the map as a matrix in the format of trains, all inner ranks the number of products.
+        """Give the map as a tensor-train matrix, all inner ranks the number of products.
 
         Raises:
             ValueError: As `to_cp`.
@@ -230,7 +230,7 @@ class LordModule(nn.Module):
     def from_cp(
         cls, value: CP, shape: Sequence[int], out_shape: Sequence[int] | None = None
     ) -> Self:
-        """Take a map in the CP format over, one mode of pairs (row, column) per axis.
+        """Make the module of a map in the CP format, one mode of pairs (row, column) per axis.
 
         Args:
             value: As `to_cp` gives it.
@@ -260,7 +260,7 @@ class LordModule(nn.Module):
 
     @classmethod
     def from_tt_matrix(cls, value: TTMatrix) -> Self:
-        """Take a matrix in the format of trains over, exactly; inner ranks multiply.
+        """Make the module of a tensor-train matrix, exactly; its rank is the product of the ranks.
 
         Args:
             value: A matrix of one to three cores, none of its modes squeezed.

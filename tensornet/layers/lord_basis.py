@@ -106,8 +106,8 @@ class LordBasis(nn.Module):
     def from_operator(cls, A: StencilOperator, *, power: float = 1.0, channels: int = 1) -> Self:
         """Start at a power of the inverse of a box.
 
-        A mask is left out, and of a coefficient that varies the mean is taken. Where nothing holds
-        a value, the constant gets what the smoothest other field gets.
+        A mask is ignored, and of a coefficient that varies the mean is taken. Where the boundaries
+        leave the constant undetermined, it gets what the smoothest other field gets.
 
         Args:
             A: A symmetric operator of `pde`.

@@ -30,6 +30,7 @@ class DensityPowers(Constants):
         weight: (elements, order (l_max_out + 1), channels): by power, then by degree.
 
     Raises:
+        TypeError: If an argument is no whole number.
         ValueError: If a number is too small, or the list of monomials would be too long.
 
     Derivatives:
@@ -48,13 +49,15 @@ class DensityPowers(Constants):
         self, l_max: int, order: int, channels: int, n_elements: int, l_max_out: int = 0
     ) -> None:
         super().__init__()
-        _check.at_least(type(self).__name__, 1, channels=channels, n_elements=n_elements)
+        name = type(self).__name__
+        _check.at_least(name, 0, l_max=l_max, l_max_out=l_max_out)
+        _check.at_least(name, 1, order=order, channels=channels, n_elements=n_elements)
         monomials, at_k, values = gaunt_polynomials(l_max, order, l_max_out)
         self.n_in, self.n_out = dim(l_max), dim(l_max_out)
         power = (monomials < self.n_in).sum(1) - 1
         of_weight = power * (l_max_out + 1) + degrees(l_max_out)[at_k]
-        for name, table in (("monomials", monomials), ("at_k", at_k), ("of_weight", of_weight)):
-            self.register_buffer(name, table, persistent=False)
+        for key, table in (("monomials", monomials), ("at_k", at_k), ("of_weight", of_weight)):
+            self.register_buffer(key, table, persistent=False)
         self._constant("values", values[:, None])
         # White features make a normal function of this size everywhere on the sphere, whose
         # powers q have the size (size^2q (2q - 1)!!)^(1/2).
@@ -79,6 +82,9 @@ class DensityPowers(Constants):
         Args:
             x: Features.
             species: Which element each atom is, 0 to n_elements - 1.
+
+        Returns:
+            Weighted sums of the powers, (l_max_out + 1)² components.
 
         Raises:
             ValueError: If the features have another shape than the layer was made for.

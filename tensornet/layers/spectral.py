@@ -27,10 +27,10 @@ class SpectralConvolution(FormedParts):
     """Multiply the lowest Fourier modes of periodic fields by a weight, mixing channels.
 
     ``y[o](r) = b[o] + Re sum_k m_k sum_i W[i, o, k] X[i, k] exp(2 pi i k r)``, where ``X`` are the
-    Fourier coefficients of the input (``X[i, 0]`` is the mean), ``r`` runs over the unit cell, the
-    sum goes over the modes that are kept, half of them since fields are real, and ``m_k`` is 1 for
-    frequency zero of the last axis and its highest, if the grid has an even number of points and
-    the mode is kept, and else 2.
+    Fourier coefficients of the input (``X[i, 0]`` is the mean), ``r`` runs over the unit cell, and
+    the sum goes over the modes that are kept. Fields are real, so a mode stands for its conjugate
+    too, and ``m_k`` is 2; it is 1 where the conjugate is in the sum itself: at frequency zero of
+    the last axis and, if the grid has an even number of points there, at the highest.
 
     The weight belongs to frequencies, not to points: the same layer takes grids of any size. On a
     grid that has fewer frequencies than modes, those that it has are used. Arguments are named as
@@ -56,7 +56,7 @@ class SpectralConvolution(FormedParts):
             is kept until they change.
         init_std: Standard deviation of the entries of the weight in the beginning; ``"auto"`` is
             sqrt(2 / (in_channels + out_channels)).
-        device: As for other layers.
+        device: As for `torch.nn.Linear`.
         dtype: float32 or float64; the parts are stored as pairs of real numbers.
 
     Raises:

@@ -17,7 +17,7 @@ SCHEDULES = ("tdn", "linear", "log", "full")
 
 
 class CPProduct(TermProduct):
-    """The product as a sum of `rank` products of numbers: out = C ((Aᵀ x1) * (Bᵀ x2)).
+    """The product as a sum of `rank` products of numbers: out = Cᵀ ((A x1) * (B x2)).
 
     At the ranks known to be exact, the default, it is equivariant to round-off. Their factors are
     shipped up to degree three, where the rank is about as low as can be, and made directly above,

@@ -92,7 +92,7 @@ class GauntPower(Constants):
         """Multiply as many factors as `order` says, or take the power of a single one.
 
         Args:
-            factors: One feature, or `order` features of one shape.
+            factors: One feature, or `order` features of one width, whose batches broadcast.
             weight: For a single factor: a weight for each power from one to `order` and each
                 degree of the output; the result is the weighted sum of all powers, from one
                 evaluation. Without it the highest power alone.

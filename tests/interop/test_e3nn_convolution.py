@@ -208,6 +208,8 @@ def test_bad_input() -> None:
         conv(x, sh, w, edges.T)
     with pytest.raises(TypeError, match=r"edge_index=.* must hold torch.int64 or torch.int32"):
         conv(x, sh, w, edges.double())
+    with pytest.raises(TypeError, match=r"edge_index=.* must hold torch.int64 or .* Got list"):
+        conv(x, sh, w, edges.tolist())
     with pytest.raises(TypeError, match=r"sh=.* must have the dtype torch.float64 of `x`"):
         conv(x, sh.float(), w, edges)
     with pytest.raises(ValueError, match=r"n_receivers=.* must be at least 0\. Got -1\."):

@@ -56,3 +56,5 @@ def test_refuses_what_does_not_fit() -> None:
         layer(torch.randn(5, 4, 3), torch.full((5,), 2))
     with pytest.raises(ValueError, match=r"channels=...\)` must be at least 1"):
         DensityPowers(1, 2, channels=0, n_elements=1)
+    with pytest.raises(ValueError, match=r"`DensityPowers\(l_max=...\)` must be at least 0"):
+        DensityPowers(-1, 2, channels=1, n_elements=1)

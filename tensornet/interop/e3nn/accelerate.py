@@ -94,8 +94,8 @@ def accelerate(model: Model, *, splines: float | None = None, verbose: bool = Fa
     was, to be accelerated again where it is read; ``copy.deepcopy`` keeps the acceleration.
 
     Args:
-        model: On a CPU or a GPU, in float32 or float64. Parts in TorchScript are left: accelerate
-            before scripting is not possible either, `restore` first.
+        model: On a CPU or a GPU, in float32 or float64. Parts in TorchScript are left as they are,
+            so give a model that is not scripted; to script an accelerated one, `restore` it first.
         splines: In MACE, take radial networks from tables of the distance, with relative errors of
             values and slopes below this number, as 1e-6. Where a weight needs a gradient the
             networks themselves run. By default there are no tables.
@@ -205,7 +205,7 @@ def _scripted(name: str, module: nn.Module) -> str:
         "_compiled"
     ):
         return ""
-    return "it is TorchScript, which cannot be changed: accelerate the model before it is scripted"
+    return "it is TorchScript, which cannot be changed: accelerate a model that is not scripted"
 
 
 def _changed(module: nn.Module, like: Tensor | None, rules: tuple[Rule, ...]) -> str:

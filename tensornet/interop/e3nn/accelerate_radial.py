@@ -16,7 +16,7 @@ _START = 0.02  # of the cutoff: Bessel functions are written as sin(r) / r
 
 
 class Distances(Swapped):
-    """The radial embedding of MACE, which hands on distances where tables stand."""
+    """The radial embedding of MACE, which passes distances on where tables are used."""
 
     networks: list[nn.Module]
 

@@ -17,8 +17,8 @@ class FastSelector(Swapped):
     """Fully connected products with scalars of few kinds, such as one row per species.
 
     Rows whose scalars are equal share one matrix per irrep, made of the weights once per kind,
-    where the product multiplies every pair of channels. Told apart by what they are, not by what
-    they should be: scalars that differ from row to row are right as well, only slow.
+    where the product multiplies every pair of channels. Rows are compared by their numbers:
+    scalars that differ from row to row give right results too, only more slowly.
     """
 
     how = "one matrix per species"

@@ -151,10 +151,10 @@ class TensorProductConv(nn.Module):
                 )
             weight = sh.new_empty(len(sh), 0)
         _check.one_kind(name, x=x, sh=sh, weight=weight)
-        if edge_index.dtype not in (torch.int64, torch.int32):
+        indices = edge_index.dtype if isinstance(edge_index, Tensor) else type(edge_index).__name__
+        if indices not in (torch.int64, torch.int32):
             raise TypeError(
-                f"`{name}(edge_index=...)` must hold torch.int64 or torch.int32. "
-                f"Got {edge_index.dtype}."
+                f"`{name}(edge_index=...)` must hold torch.int64 or torch.int32. Got {indices}."
             )
         _check.shapes(
             name, x=(x, f"n {self.dims[0]}"), edge_index=(edge_index, "2 e"),
