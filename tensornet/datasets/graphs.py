@@ -113,6 +113,9 @@ def reference_of(numbers: Sequence[int], values: Mapping[int, float], where: str
         values: Reference energies by atomic number.
         where: Name of the structure, for messages.
 
+    Returns:
+        Their sum.
+
     Raises:
         ValueError: If an element has none.
     """

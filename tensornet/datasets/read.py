@@ -131,6 +131,7 @@ class Frames:
 
         Raises:
             LabelError: If no structure has the label; it lists what the files hold.
+            ValueError: If a label is none of these.
         """
         for label in labels:
             if label not in LABELS:

@@ -36,7 +36,12 @@ class LeastSquares:
         a: NDArray[np.float64],  # (s, n)
         b: NDArray[np.float64],  # (s,)
     ) -> None:
-        """Take more rows."""
+        """Take more rows.
+
+        Args:
+            a: Coefficients of the unknowns.
+            b: Right-hand sides.
+        """
         self.n_rows += len(b)
         for start in range(0, len(b), ROWS):
             part = slice(start, start + ROWS)
@@ -50,6 +55,9 @@ class LeastSquares:
         Args:
             tolerance: Singular values below it, relative to the largest, count as zero. By default
                 what rounding can do to so many rows.
+
+        Returns:
+            The solution (n,), and the rank of A.
         """
         if tolerance is None:
             tolerance = np.finfo(np.float64).eps * max(self.n_rows, self.n)
