@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tensornet import formats
 from tensornet.formats import CP, MPS, ChebyshevTucker, Format, TensorTrain, TTMatrix, Tucker
@@ -150,6 +152,20 @@ def test_factors_of_lower_precision_are_exact(kind: str) -> None:
     for three in (torch.tensor(3.0, dtype=torch.float32), torch.tensor(3)):
         for got, expected in ((x * three, 3 * x.to_dense()), (x / three, x.to_dense() / 3)):
             torch.testing.assert_close(got.to_dense(), expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"settings": "[]"}, {"complex": '["core_0"]'}, {"complex": '["core_1"]'}]
+)
+def test_damaged_files_are_refused(damage: dict[str, str], tmp_path: Path) -> None:
+    whole = {"tensornet": "format", "version": "1", "kind": "MPS", "settings": "{}"}
+    parts = {"core_0": torch.ones(1, 2, 1), "log_scale": torch.zeros(())}
+    path = tmp_path / "x.safetensors"
+    save_file(parts, path, {**whole, "complex": "[]"})
+    assert formats.load(path).shape == (2,)
+    save_file(parts, path, {**whole, "complex": "[]", **damage})
+    with pytest.raises(ValueError, match="must hold a whole MPS"):
+        formats.load(path)
 
 
 def test_values_are_printed_in_one_line() -> None:
