@@ -64,10 +64,9 @@ def box_preconditioner(A: StencilOperator) -> BoxPreconditioner:
     The box has the boundary of `A`, no obstacles, and the mean of the coefficient; its inverse is
     diagonal in the products of eigenvectors of one axis each, so that applying it costs two small
     matrix products per axis, or fast sine and cosine transforms where axes are long, and there is
-    hardly anything to set up. Without a mask and with a constant
-    coefficient it is the inverse itself. With solid obstacles the number of iterations of
-    conjugate gradients hardly depends on the size; with free surfaces it grows with it, and with
-    the contrast of the coefficient.
+    hardly anything to set up. Without a mask and with a constant coefficient it is the inverse
+    itself. With solid obstacles the number of iterations of conjugate gradients hardly depends on
+    the size; with free surfaces it grows with it, and with the contrast of the coefficient.
 
     Args:
         A: A symmetric operator of `pde`.

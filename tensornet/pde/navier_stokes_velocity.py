@@ -13,8 +13,10 @@ from tensornet import _check
 from tensornet.linalg import pcg
 from tensornet.pde.box import box_preconditioner
 from tensornet.pde.flow_box import BoxInverse, line_of_cells, line_of_faces
+from tensornet.pde.flow_case import FlowCase
 from tensornet.pde.flow_staggered import StaggeredFlow
 from tensornet.pde.flow_states import random_field, window
+from tensornet.pde.grid import Field
 from tensornet.pde.poisson import diffusion
 
 
@@ -27,16 +29,25 @@ class VelocityFlow(StaggeredFlow):
     what is held; so have cells inside obstacles, with pressure zero.
 
     Args:
-        args: As of `StaggeredFlow`: the case.
-        options: As of `StaggeredFlow`: ``mask``, ``force``, ``where``.
+        case: The grid, the sides, the viscosity and the steps.
+        mask: True where there is fluid, ``(*shape)``; None means everywhere.
+        force: Force per mass, one component per axis; None for no force.
+        where: Name of the public call, for messages.
 
     Attributes:
         mask: True where there is fluid, ``(*shape)``.
         free: Per axis where the velocity is unknown, ``(dim, *shape)`` booleans.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        case: FlowCase,
+        *,
+        mask: Tensor | None = None,
+        force: Sequence[Field] | None = None,
+        where: str = "navier_stokes_2d",
+    ) -> None:
+        super().__init__(case, mask=mask, force=force, where=where)
         grid, place = self.grid, (self.dtype, self.device)
         A = diffusion(self._where, self._domain, 1.0, self.dtype)[0]
         self._laplacian = A
