@@ -47,7 +47,7 @@ def register(model: type[Potential], config: type[BaseModel]) -> None:
         ValueError: If the settings have no default ``name``, or another architecture has it.
 
     Examples:
-        >>> from tensornet.models import LennardJones, config
+        >>> from tensornet.models import CONFIGS, LennardJones, config, register
         >>> class ArgonConfig(CONFIGS["lennard_jones"]):
         ...     name: str = "argon"
         ...     epsilon: float = 0.0104
