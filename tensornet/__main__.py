@@ -144,7 +144,7 @@ def validate(
         Path | None, typer.Argument(help="Structure to try it on; by default one of its data.")
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=0, help="Steps of dynamics, 0.5 fs each; a drift shows from some hundred.")
+        int, typer.Option(min=0, help="Steps of 0.5 fs; some hundred are needed to tell a drift.")
     ] = 1000,
     device: Annotated[str | None, typer.Option(help="cpu, the default, or cuda.")] = None,
 ) -> None:
