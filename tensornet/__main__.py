@@ -187,11 +187,12 @@ def lammps(
     """
     with _errors():
         from tensornet.calculators import run_lammps
-        from tensornet.train.prepare import input_errors
+        from tensornet.train.prepare import find_device, input_errors
 
+        where = str(find_device(device)) if device else None
         try:
-            with input_errors():
-                run_lammps(script, arguments or (), device=device, dtype=dtype).close()
+            with input_errors(f"{script}: "):
+                run_lammps(script, arguments or (), device=where, dtype=dtype).close()
         except RuntimeError as error:  # of LAMMPS, which says where
             if type(error) is not RuntimeError:
                 raise
@@ -208,11 +209,14 @@ def mliap(
     """Write what a LAMMPS that was built with ML-IAP and Python reads."""
     with _errors():
         from tensornet.calculators import LammpsMLIAP
-        from tensornet.train.prepare import input_errors
+        from tensornet.train.limits import writing
+        from tensornet.train.prepare import find_device, input_errors
 
+        where = str(find_device(device)) if device else None
         with input_errors():
-            unified = LammpsMLIAP(model, device=device)
-            unified.write(out)
+            unified = LammpsMLIAP(model, device=where)
+            with writing(out, advice="choose another file, or make room"):
+                unified.write(out)
     elements = " ".join(unified.element_types)
     typer.echo(
         f"Written: {out}. In the input file, with one of {elements} per atom type:\n"

@@ -123,7 +123,10 @@ def test_evaluate_several_files() -> None:
         ("validate argon.safetensors --device tpu", "must be cpu, cuda"),
         ("lammps nothing.in", "nothing.in"),
         ("lammps recipe.yaml", "pair_style tensornet"),
+        ("lammps recipe.yaml --device tpu", "must be cpu, cuda"),
+        ("lammps bytes.in", "bytes.in: no text in UTF-8"),
         ("mliap nothing.safetensors", "nothing.safetensors"),
+        ("mliap argon.safetensors --device tpu", "must be cpu, cuda"),
         ("demo --out argon.extxyz", "argon.extxyz cannot be made: it is a file"),
         ("demo --out taken", "is not empty"),
         ("validate argon.safetensors copper.extxyz", "hold Cu"),
@@ -142,6 +145,7 @@ def test_bad_input_is_one_line_and_leaves_no_folder(folder: Path, words: str, me
     ase.io.write("copper.extxyz", copper)
     (folder / "empty.extxyz").write_text("")
     ase.io.write("flat.extxyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 3]], cell=[5, 5, 0], pbc=True))
+    (folder / "bytes.in").write_bytes(b"\xff\xfe")
     np.savez("broken.npz", z=[18], R=np.zeros(()), E=[0.0], F=np.zeros((1, 1, 3)))
     (folder / "taken").mkdir()
     (folder / "taken" / "metrics.json").write_text("{}")
@@ -165,6 +169,13 @@ def test_names_of_files_and_groups_are_shown_as_they_are(folder: Path, name: str
     assert "[/group 3]" in result.stdout
     content = json.loads((folder / f"m{name}" / "metrics.json").read_text())
     assert content["provenance"]["data"][0]["path"] == str(path)
+
+
+def test_files_that_cannot_be_written_are_named() -> None:
+    result = run("mliap", "argon.safetensors", "--out", "none/model.pickle")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Cannot write none/model.pickle: No such file")
+    assert result.stderr.count("\n") == 1
 
 
 def test_how_to_go_on_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,11 +78,17 @@ class Prepared:
 
 @contextmanager
 def input_errors(what: str = "") -> Iterator[None]:
-    """Turn what a reader says of bad input into a `RecipeError` of one line."""
+    """Turn what a reader says of bad input into a `RecipeError` of one line.
+
+    Args:
+        what: What the line begins with.
+    """
     try:
         yield
     except RecipeError:
         raise
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{what}no text in UTF-8 ({error.reason}).") from error
     except (ValueError, OSError, ImportError) as error:
         raise RecipeError(what + " ".join(str(error).split())) from error
 
