@@ -18,6 +18,7 @@ def shapes(where: str, **args: tuple[Tensor, str]) -> dict[str, int]:
         The size bound to each letter.
 
     Raises:
+        TypeError: If an argument is no tensor.
         ValueError: If an argument has another number of axes or sizes that disagree.
 
     Examples:
@@ -28,6 +29,7 @@ def shapes(where: str, **args: tuple[Tensor, str]) -> dict[str, int]:
     bound: dict[str, int] = {}
     first: dict[str, str] = {}
     for name, (x, spec) in args.items():
+        _tensor(where, name, x)
         axes = spec.removeprefix("...").split()
         sizes = x.shape[x.ndim - len(axes) :]
         note = ""
@@ -93,12 +95,7 @@ def dense(where: str, name: str, x: Tensor, *, order: int | None = None, least: 
         ...
         ValueError: `f(x=...)` must be finite. Got 1 NaN or infinite of 2 entries.
     """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"`{where}({name}=...)` must be a torch.Tensor. Got {type(x).__name__}.")
-    if not (x.is_floating_point() or x.is_complex()):
-        raise TypeError(
-            f"`{where}({name}=...)` must hold floating or complex numbers. Got {x.dtype}."
-        )
+    _numbers(where, name, x)
     if x.ndim < least or (order is not None and x.ndim != order):
         want = f"{order} axes" if order is not None else f"at least {least} axes"
         raise ValueError(f"`{where}({name}=...)` must have {want}. Got shape {tuple(x.shape)}.")
@@ -186,14 +183,7 @@ def one_kind(where: str, **args: Tensor) -> None:
     """
     first, x0 = next(iter(args.items()))
     for name, x in args.items():
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"`{where}({name}=...)` must be a torch.Tensor. Got {type(x).__name__}."
-            )
-        if not (x.is_floating_point() or x.is_complex()):
-            raise TypeError(
-                f"`{where}({name}=...)` must hold floating or complex numbers. Got {x.dtype}."
-            )
+        _numbers(where, name, x)
         if x.dtype != x0.dtype:
             raise TypeError(
                 f"`{where}({name}=...)` must have the dtype {x0.dtype} of `{first}`. Got {x.dtype}."
@@ -202,3 +192,16 @@ def one_kind(where: str, **args: Tensor) -> None:
             raise ValueError(
                 f"`{where}({name}=...)` must be on {x0.device}, as `{first}` is. Got {x.device}."
             )
+
+
+def _tensor(where: str, name: str, x: object) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"`{where}({name}=...)` must be a torch.Tensor. Got {type(x).__name__}.")
+
+
+def _numbers(where: str, name: str, x: Tensor) -> None:
+    _tensor(where, name, x)
+    if not (x.is_floating_point() or x.is_complex()):
+        raise TypeError(
+            f"`{where}({name}=...)` must hold floating or complex numbers. Got {x.dtype}."
+        )

@@ -139,7 +139,7 @@ def _by_sinh(r: Tensor, tolerance: float) -> ExponentialSum:
     best: ExponentialSum | None = None
     for c in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
         c = c * math.sqrt(3) / float(r[-1])
-        for h in torch.logspace(0, -1.4, 90).tolist():
+        for h in torch.logspace(0, -1.4, 90, dtype=torch.float64).tolist():
             top = math.asinh(math.sqrt(math.log(100 / tolerance)) / (c * float(r[0])))
             u = (torch.arange(math.ceil(top / h) + 1, dtype=torch.float64) + 0.5) * h
             t = c * torch.sinh(u)
@@ -161,7 +161,7 @@ def _by_exponential(
     """Trapezoidal rule in the exponent exp(u), with the terms that matter."""
     top = math.log(math.log(100 / tolerance) + 20) - 2 * math.log(float(r[0]))
     low = math.log(tolerance / 100) / power - 2 * math.log(float(r[-1]))
-    for h in torch.logspace(0.5, -1.4, 120).tolist():
+    for h in torch.logspace(0.5, -1.4, 120, dtype=torch.float64).tolist():
         u = torch.arange(math.floor(low / h), math.ceil(top / h) + 1, dtype=torch.float64) * h
         w = h / math.gamma(power) * torch.exp(power * u - 0.25 * screening**2 * torch.exp(-u))
         terms = w * torch.exp(-r[:, None].square() * torch.exp(u)) / scale[:, None]

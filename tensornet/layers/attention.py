@@ -282,6 +282,9 @@ def smooth_leaky_relu(
         x: Any tensor.
         slope: Slope far on the negative side.
 
+    Returns:
+        Its values.
+
     References:
         Liao & Smidt, Equiformer (2023), appendix.
     """

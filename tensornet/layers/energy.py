@@ -146,5 +146,5 @@ class ScalarReadout(nn.Module):
         self,
         scalars: Tensor,  # (n, c)
     ) -> Tensor:  # (n, c)
-        """Give what the energy is linear in: the features before the last weights."""
+        """Give what the energy is linear in: `scalars` after the hidden layer."""
         return nn.functional.silu(self.hidden(scalars))

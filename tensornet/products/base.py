@@ -202,11 +202,11 @@ class Product(Constants, ABC):
         self,
         x2: Tensor,  # (..., j, c) or (..., j, 1)
     ) -> Tensor:
-        """Do what concerns the second input alone."""
+        """Do what concerns the second input, `x2`, alone; `multiply` takes it."""
 
     @abstractmethod
     def multiply(self, x1: Tensor, prepared: Tensor, expanded: Tensor | None) -> Tensor:
-        """Multiply with what `prepare` and `expand` gave. No checks."""
+        """Multiply `x1` with what was `prepared` and `expanded` before. No checks."""
 
     def expand(
         self,
@@ -223,7 +223,7 @@ class Product(Constants, ABC):
 
     @abstractmethod
     def cost(self, n: int, channels: int) -> Cost:
-        """Count the work of one call on `n` pairs with a one-channel second input."""
+        """Count the work of a call on `n` pairs of `channels`, the second input of one."""
 
     def paths(self) -> tuple[Path, ...]:
         """List the degrees (l1, l2, l3) that may couple, in the order of their weights."""

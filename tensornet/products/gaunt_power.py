@@ -139,7 +139,7 @@ class GauntPower(Constants):
         return out.reshape(x.shape)
 
     def cost(self, n: int, channels: int) -> Cost:
-        """Count one power of `n` features; bytes of input and output in float64."""
+        """Count a power of `n` features of `channels`; bytes of input and output in float64."""
         if self.method == "polynomial":
             one = self.order * (len(self.values) - self._highest)
         else:

@@ -23,6 +23,9 @@ def dim(l_max: int) -> int:
     Args:
         l_max: Highest degree.
 
+    Returns:
+        Their number.
+
     Raises:
         TypeError: If `l_max` is no whole number.
         ValueError: If `l_max` is negative.
