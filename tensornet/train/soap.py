@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 MOST = 512  # a longer axis keeps its own basis: eigenvectors would cost more than they give
+OPEN = 1e-10  # of the largest eigenvalue: directions below it are not determined by the gradients
+STILL = 1e-8  # of the mean eigenvalue: added to all, so that such directions stay as they are
 
 
 class SOAP(torch.optim.Optimizer):
@@ -18,7 +20,9 @@ class SOAP(torch.optim.Optimizer):
     The second moment of the gradient of a weight is approximated by a Kronecker product with one
     factor per axis. Adam runs in the eigenbasis of the factors, which follow slowly: in each
     `every`-th step one step of orthogonal iteration is made. A vector is left to Adam. Weights of
-    one shape are treated in one batch. The first step only looks at the gradients.
+    one shape are treated in one batch. The first step only looks at the gradients. In directions
+    that have had no gradient yet the basis follows from the order of the components, not from
+    rounding: in float64, runs whose gradients agree to rounding have weights that do.
 
     Args:
         weights: Parameters.
@@ -105,7 +109,7 @@ class SOAP(torch.optim.Optimizer):
             state["mean"] = torch.zeros_like(gradient)
             state["square"] = torch.zeros_like(gradient)
             state["factors"] = {k: _second(gradient, k) for k in axes if weights[0].ndim > 1}
-            state["bases"] = {k: torch.linalg.eigh(f)[1] for k, f in state["factors"].items()}
+            state["bases"] = {k: _eigenvectors(f) for k, f in state["factors"].items()}
             return
         state["step"] += 1
         t, (beta, beta2) = state["step"], settings["betas"]
@@ -147,10 +151,24 @@ def _second(x: Tensor, axis: int) -> Tensor:  # (b, ..., d, ...) -> (b, d, d)
     return x @ x.mT
 
 
+def _eigenvectors(factor: Tensor) -> Tensor:  # (b, d, d)
+    """Eigenvectors; in the kernel those of a ramp over the components, which are unique."""
+    values, vectors = torch.linalg.eigh(factor)
+    inside = values <= OPEN * values[:, -1:]
+    kernel = vectors * inside[:, None]
+    d = values.shape[1]
+    ramp = torch.linspace(0, 1, d, dtype=values.dtype, device=values.device)
+    place = torch.arange(2, d + 2, dtype=values.dtype, device=values.device)
+    # Outside of the kernel a diagonal matrix without equal entries: these vectors stay.
+    within = kernel.mT @ (ramp[:, None] * kernel) + torch.diag_embed(place.where(~inside, 0.0))
+    return vectors @ torch.linalg.eigh(within)[1]
+
+
 def _follow(state: dict[str, Any]) -> None:
     """Turn the bases towards the eigenvectors of the factors, largest first."""
     for k, factor in state["factors"].items():
-        image = factor @ state["bases"][k]
+        mean = factor.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        image = factor @ state["bases"][k] + STILL * mean * state["bases"][k]
         order = (state["bases"][k] * image).sum(1).argsort(dim=1, descending=True)
         image = image.gather(2, order[:, None].expand_as(image))
         state["bases"][k] = torch.linalg.qr(image)[0]

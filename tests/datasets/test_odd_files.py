@@ -69,6 +69,10 @@ ARRAYS: dict[str, Any] = {
         zlib.compress(b'{"numbers": [1]}'),
         zlib.compress(b'{"numbers": [1], "positions": [[0]], "cell": [1], "pbc": [1]}'),
     ],
+    ids=[  # of their own: gzip writes the time of day
+        *("cell", "numbers", "no graph", "no dictionary", "no step", "cut off"),
+        *("no positions", "positions"),
+    ],
 )
 def test_damaged_entries_name_the_file(tmp_path: Path, content: bytes) -> None:
     lmdb = pytest.importorskip("lmdb")

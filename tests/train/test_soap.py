@@ -69,6 +69,28 @@ def test_vectors_are_left_to_adam() -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
+def test_rounding_is_not_enlarged_where_gradients_determine_no_basis() -> None:
+    torch.manual_seed(0)
+    start, target = torch.randn(12, 7), torch.randn(12, 7)
+    inputs = torch.randn(30, 7)
+
+    def path(rounding: float) -> torch.Tensor:
+        torch.manual_seed(1)
+        w = torch.nn.Parameter(start.clone())
+        optimizer = SOAP([w], lr=0.05, every=4)
+        for t in range(24):  # of rank one, on inputs that come one by one
+            x = inputs[t]
+            w.grad = torch.outer((w - target).detach() @ x, x)
+            w.grad = w.grad * (1 + rounding * torch.randn(12, 7))
+            optimizer.step()
+        return w.detach()
+
+    exact = path(0.0)
+    assert float((exact - start).norm()) > 1
+    for rounding in (1e-16, 1e-15):
+        torch.testing.assert_close(path(rounding), exact, rtol=0, atol=1e-6)
+
+
 def test_knows_no_preferred_basis_of_any_axis() -> None:
     """Turning a weight by orthogonal matrices turns its whole path."""
     torch.manual_seed(0)
