@@ -161,7 +161,8 @@ def _eigenvectors(factor: Tensor) -> Tensor:  # (b, d, d)
     place = torch.arange(2, d + 2, dtype=values.dtype, device=values.device)
     # Outside of the kernel a diagonal matrix without equal entries: these vectors stay.
     within = kernel.mT @ (ramp[:, None] * kernel) + torch.diag_embed(place.where(~inside, 0.0))
-    return vectors @ torch.linalg.eigh(within)[1]
+    turned: Tensor = vectors @ torch.linalg.eigh(within)[1]
+    return turned
 
 
 def _follow(state: dict[str, Any]) -> None:
