@@ -5,8 +5,8 @@
 # By default they work in `.venv`, made on the first call. In an environment of your own:
 #   make demo PYTHON=python
 PYTHON ?= .venv/bin/python
-# The build that the tests run with; used only where no torch is installed yet. Smaller, for CPUs:
-#   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+# The build that the tests run with; used only where no torch is installed yet. Another one, for CPUs say:
+#   make demo TORCH="what pip is to install, with its options"
 TORCH ?= torch==2.13.0
 OUT ?= demo
 
