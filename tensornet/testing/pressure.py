@@ -1,6 +1,7 @@
 """Equations of pressure to test solvers with: obstacles, free surfaces, coefficients that jump."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -87,6 +88,14 @@ def pool_problem(n: int) -> Problem:
         n: Cells along an axis.
     """
     return poisson(pool(n), source=white_noise(n, n, n))
+
+
+PROBLEMS: dict[str, Callable[[int], Problem]] = {  # of any number of cells along an axis
+    "sphere": sphere_problem,
+    "pool": pool_problem,
+    "closed": lambda n: sphere_problem(n, "neumann", project=True),
+    "rings": lambda n: sphere_problem(n, "periodic", project=True),
+}
 
 
 def small_problem(case: str) -> Problem:

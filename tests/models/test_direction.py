@@ -1,5 +1,6 @@
 """Networks of directions: laws of the linear one, its loops, what it follows, what it refuses."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tensornet.pde import (
 )
 from tensornet.testing.pressure import (
     OPEN_TOP,
+    PROBLEMS,
     pool_problem,
     small_problem,
     sphere_problem,
@@ -116,17 +118,11 @@ def test_derivatives() -> None:
         assert float(gradient[at]) == pytest.approx(slope, rel=1e-5, abs=1e-9), name
 
 
-@pytest.mark.parametrize("case", ["sphere", "pool", "closed", "rings"])
-def test_untrained_iterations_do_not_grow(case: str) -> None:
+@pytest.mark.parametrize("make", PROBLEMS.values(), ids=PROBLEMS)
+def test_untrained_iterations_do_not_grow(make: Callable[[int], Problem]) -> None:
     counts = []
     for n in (8, 16, 32):
-        if case == "pool":
-            p = pool_problem(n)
-        elif case == "sphere":
-            p = sphere_problem(n)
-        else:
-            boundary = "neumann" if case == "closed" else "periodic"
-            p = sphere_problem(n, boundary, project=True)
+        p = make(n)
         M = DirectionNet().bind(p.operator)
         found = deep_conjugate_direction(p.operator, p.rhs, M)
         assert found.converged

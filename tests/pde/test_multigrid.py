@@ -1,6 +1,7 @@
 """Multigrid against dense matrices, its laws, and its numbers of iterations."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from tensornet.pde import (
 from tensornet.pde.stiff_parts import stiff_parts
 from tensornet.testing.pressure import (
     OPEN_TOP,
+    PROBLEMS,
     inclusions,
-    pool_problem,
     small_problem,
     sphere_problem,
     white_noise,
@@ -87,17 +88,11 @@ def test_small_grids_are_solved() -> None:
     assert_close(multigrid(A)(A(white_noise(3, 120))), white_noise(3, 120), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("case", ["sphere", "pool", "closed", "rings"])
-def test_iterations_do_not_grow(case: str) -> None:
+@pytest.mark.parametrize("make", PROBLEMS.values(), ids=PROBLEMS)
+def test_iterations_do_not_grow(make: Callable[[int], Problem]) -> None:
     counts = []
     for n in (8, 16, 32):
-        if case == "pool":
-            p = pool_problem(n)
-        elif case == "sphere":
-            p = sphere_problem(n)
-        else:
-            boundary = "neumann" if case == "closed" else "periodic"
-            p = sphere_problem(n, boundary, project=True)
+        p = make(n)
         found = pcg(p.operator, p.rhs, M=multigrid(p.operator), rtol=1e-6)
         assert found.converged
         counts.append(found.n_iterations)
