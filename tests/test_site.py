@@ -20,6 +20,7 @@ PAGES += [*sorted((ROOT / "models").rglob("*.md")), ROOT / "datasets" / "README.
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(HOOKS))
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
     yield importlib.import_module
     ours = {path.stem for path in (*HOOKS.glob("*.py"), ROOT / "examples/benchmarks/headlines.py")}
     for name in ours & set(sys.modules):
@@ -52,6 +53,13 @@ def told(name: str) -> dict[str, Any]:
     path = ROOT / "examples" / "benchmarks" / f"{name}.json"
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def test_headlines_without_a_peer_are_left_out(hook: Any, tmp_path: Path) -> None:
+    rows = [{"sites": 16, "candidate": "tensornet ground_state", "ratio": None}]
+    (tmp_path / "dmrg.json").write_text(json.dumps({"rows": rows}))
+    (tmp_path / "tucker.json").write_text('{"rows": []}')
+    assert list(hook("headlines").measured(tmp_path)) == []
 
 
 def test_headlines_are_in_the_files(hook: Any) -> None:

@@ -21,7 +21,8 @@ class Headline:
         work: What was done.
         peer: By whom else.
         benchmark: Name of the script and of its JSON.
-        ratio: Reads it from the JSON. KeyError or StopIteration where the peer was not installed.
+        ratio: Reads it from the JSON. Where the peer was not installed, none, or KeyError or
+            StopIteration.
         quantity: What is divided: theirs by ours.
     """
 
@@ -29,7 +30,7 @@ class Headline:
     work: str
     peer: str
     benchmark: str
-    ratio: Callable[[Content], float]
+    ratio: Callable[[Content], float | None]
     quantity: str = "time"
 
 
@@ -167,9 +168,11 @@ def measured(folder: Path) -> Iterator[tuple[Headline, float]]:
         if headline.benchmark not in contents:
             contents[headline.benchmark] = json.loads(path.read_text(encoding="utf-8"))
         try:
-            yield headline, float(headline.ratio(contents[headline.benchmark]))
+            ratio = headline.ratio(contents[headline.benchmark])
         except (KeyError, StopIteration, IndexError):  # the peer is not in this file
             continue
+        if ratio is not None:
+            yield headline, float(ratio)
 
 
 def draw(values: list[tuple[Headline, float]], path: Path) -> None:
