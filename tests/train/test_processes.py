@@ -104,6 +104,21 @@ def test_two_processes_train_as_one(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.slow
+def test_two_processes_train_a_network_as_one(recipe: Make, folder: Path) -> None:
+    plan = recipe(
+        model={"name": "gaunt", "channels": 8, "radial_hidden": 8, "n_basis": 6},
+        training={"epochs": 6, "batch_size": 4, "dtype": "float64"},
+        optimizer={"lr": 0.01},
+    )
+    (folder / "recipe.yaml").write_text(plan.to_yaml())
+    fit(plan, folder / "one")
+    run = together(folder, "two")
+    assert run.returncode == 0, run.stderr[-3000:]
+    for mine, theirs in zip(history(folder / "one"), history(folder / "two"), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6)
+
+
 def test_alone() -> None:
     assert (size(), is_main(), gather(3)) == (1, True, [3])
     (x,) = add_up([torch.tensor([1.0, 2.0], requires_grad=True)])
