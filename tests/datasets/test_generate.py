@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ase.build
 import ase.io
 import numpy as np
 import pytest
@@ -166,12 +167,12 @@ def test_cells_are_strained_at_random_within_bounds() -> None:
         "volumetric": 0.02,
         "deviatoric": 0.01,
     }
-    built = dynamics.build(short(structure=crystal).structure)
+    built = dynamics.build(short(structure=crystal).structure)[0]
     ideal = built.positions / 4.0
     sampler = dynamics._Sampler(short(structure=crystal), short().runs[0], seed=1)
     strains = []
     for _ in range(200):
-        sampler._strain()
+        sampler._enter()
         strains.append(np.linalg.solve(built.cell.array, sampler.atoms.cell.array) - np.eye(3))
         fractional = sampler.atoms.get_scaled_positions() - ideal
         np.testing.assert_allclose(fractional - np.round(fractional), 0.0, atol=1e-12)
@@ -181,6 +182,54 @@ def test_cells_are_strained_at_random_within_bounds() -> None:
     assert ((off_diagonal > 0.009) & (off_diagonal <= 0.01)).all()
     diagonal = np.abs(strain[:, [0, 1, 2], [0, 1, 2]]).max(axis=0)
     assert ((diagonal > 0.02) & (diagonal <= 0.03)).all()
+
+
+@pytest.fixture
+def starts(tmp_path: Path) -> Path:
+    """A source.yaml whose trajectories start at structures of a file, and that file."""
+    water = ase.build.molecule("H2O")
+    water.positions += 5.0
+    frames = [ase.build.molecule("CH3OH"), water, ase.Atoms("H")]
+    ase.io.write(tmp_path / "starts.xyz", frames)
+    runs = [{"split": "train", "temperature": 300.0, "seeds": [1, 2], "cells": 6, "frames": 1}]
+    changes = {"structure": {"kind": "file", "path": "starts.xyz"}, "runs": runs}
+    file = tmp_path / "source.yaml"
+    file.write_text(yaml.safe_dump(SHORT | changes), encoding="utf-8")
+    return file
+
+
+@pytest.mark.usefixtures("xtb")
+def test_trajectories_start_at_structures_of_a_file(starts: Path) -> None:
+    source = load_source(starts)
+    generated = generate(source)
+    frames: list[Any] = generated.train[3:]  # behind the isolated atoms
+    assert [len(generated.train), len(generated.test)] == [15, 0]
+    assert {str(frame.symbols) for frame in frames} == {"COH4", "OH2"}
+    for frame in frames:
+        start = dynamics.build(source.structure)[len(frame) == 3]
+        moved = frame.positions - start.positions
+        masses = start.get_masses()
+        assert 1e-3 < np.abs(moved).max() < 0.2  # 3 fs at 300 K
+        assert np.abs(masses @ moved).max() < 1e-6  # it stays where it was
+    first, second = (sample_dynamics(source, source.runs[0], 1).frames for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a.positions, b.positions, rtol=0, atol=1e-7)
+
+
+@pytest.mark.usefixtures("xtb")
+def test_files_of_structures_that_do_not_fit_are_refused(starts: Path) -> None:
+    source = load_source(starts)
+    atoms = source.model_copy(update={"isolated_atoms": {"H": 2, "O": 3}})
+    with pytest.raises(ValueError, match=r"isolated_atoms.*Missing: C"):
+        generate(atoms)
+    for change, error, message in (
+        ({"index": "2"}, ValueError, "two or more atoms. Got 1 frames"),
+        ({"index": "7"}, ValueError, "frames that ASE reads"),
+        ({"path": Path("nowhere.xyz")}, FileNotFoundError, "must be a file. Got nowhere.xyz"),
+    ):
+        changed = source.structure.model_copy(update=change)
+        with pytest.raises(error, match=message):
+            generate(source.model_copy(update={"structure": changed}))
 
 
 def test_missing_tblite_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +243,7 @@ def test_missing_tblite_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ({"dynamics": {"time_step": 1.0}}, r"dynamics\.friction: Field required"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
-        ({"structure": {"kind": "gas", "name": "X"}}, "structure: .*'molecule', 'crystal'"),
+        ({"structure": {"kind": "gas", "name": "X"}}, "structure: .*'molecule', 'crystal', 'file'"),
     ],
 )
 def test_bad_settings_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -12,6 +12,7 @@ from tensornet.datasets.generate.files import generate as generate
 from tensornet.datasets.generate.files import write as write
 from tensornet.datasets.generate.source import Crystal as Crystal
 from tensornet.datasets.generate.source import Dynamics as Dynamics
+from tensornet.datasets.generate.source import File as File
 from tensornet.datasets.generate.source import Method as Method
 from tensornet.datasets.generate.source import Molecule as Molecule
 from tensornet.datasets.generate.source import Run as Run

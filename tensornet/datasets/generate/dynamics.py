@@ -9,10 +9,11 @@ import numpy as np
 from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed
+from ase.io import read
 from ase.md.langevin import Langevin
 from numpy.typing import NDArray
 
-from tensornet.datasets.generate.source import Crystal, Molecule, Run, Source
+from tensornet.datasets.generate.source import Crystal, File, Molecule, Run, Source
 from tensornet.datasets.generate.xtb import calculator, label
 
 MAX_RESTARTS = 3
@@ -43,10 +44,11 @@ class Trajectory:
 def sample_dynamics(source: Source, run: Run, seed: int) -> Trajectory:
     """Run one trajectory and label frames of it.
 
-    Initial velocities, the thermostat and the strains of a crystal come from one seeded generator.
+    Initial velocities, the thermostat, the strains of a crystal and the choice of structures of a
+    file come from one seeded generator.
     A crystal starts at its lattice sites with velocities of twice the temperature. When it changes
     its cell, atoms move along with it. Frames are centred: a molecule at the origin, a crystal at
-    its lattice sites.
+    its lattice sites, a structure of a file where it was there.
 
     Args:
         source: What moves and how.
@@ -60,33 +62,60 @@ def sample_dynamics(source: Source, run: Run, seed: int) -> Trajectory:
     Raises:
         ImportError: If `tblite` is not installed.
         RuntimeError: If the dynamics failed more than three times.
-        ValueError: If the structure is unknown to ASE.
+        ValueError: If the structure is unknown to ASE, or its file holds none.
     """
     return _Sampler(source, run, seed).sample()
 
 
-def build(structure: Molecule | Crystal) -> ase.Atoms:
-    """Build the structure that a trajectory starts from.
+def build(structure: Molecule | Crystal | File) -> list[ase.Atoms]:
+    """Build the structures that trajectories start from.
 
     Args:
         structure: What to build.
 
     Returns:
-        The molecule, or the cubic cell without strain.
+        The molecule, or the cubic cell without strain; or the structures of a file.
 
     Raises:
-        ValueError: If ASE does not know it.
+        ValueError: If ASE does not know it, or the file has no structure of two atoms.
+        FileNotFoundError: If there is no such file.
     """
+    if isinstance(structure, File):
+        return _frames(structure)
     try:
         if isinstance(structure, Molecule):
-            built: ase.Atoms = molecule(structure.name)
-            return built
-        return bulk(structure.name, structure.lattice, a=structure.constant, cubic=True)
+            return [molecule(structure.name)]
+        return [bulk(structure.name, structure.lattice, a=structure.constant, cubic=True)]
     except (KeyError, ValueError) as error:
         raise ValueError(
             "`build(structure=...)` must name a structure that ASE builds. Got "
             f"{structure.name!r}: {error}."
         ) from error
+
+
+def _frames(file: File) -> list[ase.Atoms]:
+    """The structures of a file, without labels, velocities and constraints."""
+    if not file.path.is_file():
+        raise FileNotFoundError(f"`structure: {{path: ...}}` must be a file. Got {file.path}.")
+    try:
+        found: Any = read(file.path, file.index)
+    except Exception as error:  # ASE's readers raise anything
+        raise ValueError(
+            "`structure: {path: ..., index: ...}` must be frames that ASE reads. Got "
+            f"{file.path}, {file.index!r}: {error}."
+        ) from error
+    frames = found if isinstance(found, list) else [found]
+    kept = [
+        ase.Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+        for frame in frames
+        if len(frame) > 1
+    ]
+    if not kept:
+        raise ValueError(
+            "`structure: {path: ..., index: ...}` must hold a structure of two or more atoms. Got "
+            f"{len(frames)} frames from {file.path}, {file.index!r}."
+        )
+    return kept
 
 
 class _Sampler:
@@ -95,8 +124,9 @@ class _Sampler:
     def __init__(self, source: Source, run: Run, seed: int) -> None:
         self.source, self.run, self.seed = source, run, seed
         self.random = np.random.default_rng(seed)
-        self.ideal: Any = build(source.structure)  # Any: ASE's methods have no types
-        self.atoms: Any = build(source.structure)
+        self.starts = build(source.structure)
+        self.ideal: Any = self.starts[0].copy()  # Any: ASE's methods have no types
+        self.atoms: Any = self.starts[0].copy()
         self.restarts = 0
         self.dropped = 0
         self.frames: list[ase.Atoms] = []
@@ -111,7 +141,7 @@ class _Sampler:
     def sample(self) -> Trajectory:
         setup = self.source.dynamics
         for cell in range(self.run.cells):
-            self._strain()
+            self._enter()
             self._advance(setup.settle if cell else setup.warm_up)
             self.traces.append([])
             for _ in range(self.run.frames):
@@ -141,13 +171,18 @@ class _Sampler:
             rng=self.random,
         )
 
-    def _strain(self) -> None:
+    def _enter(self) -> None:
+        """Strain a crystal at random, or go on at a structure of the file."""
+        if isinstance(self.source.structure, File):
+            self.ideal = self.starts[self.random.integers(len(self.starts))]
+            self.atoms = self.ideal.copy()
+            self.dynamics = self._start(self.atoms, 1.0)
         if self.crystal is None:
             return
         deviatoric = self.random.uniform(-1.0, 1.0, (3, 3)) * self.crystal.deviatoric
         strain = np.triu(deviatoric) + np.triu(deviatoric, 1).T
         strain += np.eye(3) * self.random.uniform(-1.0, 1.0) * self.crystal.volumetric
-        cell = build(self.crystal).cell.array @ (np.eye(3) + strain)
+        cell = self.starts[0].cell.array @ (np.eye(3) + strain)
         self.atoms.set_cell(cell, scale_atoms=True)
         self.ideal.set_cell(cell, scale_atoms=True)
 
@@ -181,7 +216,8 @@ class _Sampler:
         """Label the present configuration, centred."""
         frame = self.atoms.copy()
         masses = frame.get_masses() / frame.get_masses().sum()
-        target = masses @ self.ideal.positions if self.crystal else np.zeros(3)
+        molecule = isinstance(self.source.structure, Molecule)
+        target = np.zeros(3) if molecule else masses @ self.ideal.positions
         frame.positions += target - masses @ frame.positions
         frame.info = {
             "config_type": f"md_{self.run.temperature:.0f}K",

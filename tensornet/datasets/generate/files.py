@@ -18,7 +18,7 @@ import yaml
 from ase.io import write as ase_write
 
 from tensornet.datasets.generate.decorrelation import autocorrelation
-from tensornet.datasets.generate.dynamics import Trajectory, sample_dynamics
+from tensornet.datasets.generate.dynamics import Trajectory, build, sample_dynamics
 from tensornet.datasets.generate.source import Run, Source
 from tensornet.datasets.generate.xtb import isolated_atoms
 
@@ -51,10 +51,18 @@ def generate(source: Source, *, processes: int = 1) -> Generated:
     Raises:
         ImportError: If `tblite` is not installed.
         RuntimeError: If the dynamics of a trajectory failed more than three times.
-        ValueError: If the structure is unknown to ASE, or `processes` is below one.
+        ValueError: If the structure is unknown to ASE, an element has no isolated atom, or
+            `processes` is below one.
+        FileNotFoundError: If the file of structures is not there.
     """
     if processes < 1:
         raise ValueError(f"`generate(processes=...)` must be at least 1. Got {processes}.")
+    elements = {symbol for start in build(source.structure) for symbol in start.symbols}
+    if missing := sorted(elements - source.isolated_atoms.keys()):
+        raise ValueError(
+            "`generate(source=...)` must have the spin multiplicity of every element in "
+            f"`isolated_atoms`. Missing: {', '.join(missing)}."
+        )
     frames: dict[str, list[ase.Atoms]] = {
         "train": isolated_atoms(source.isolated_atoms, source.method),
         "test": [],

@@ -62,6 +62,20 @@ class Crystal(_Block):
     deviatoric: NonNegative = 0.0
 
 
+class File(_Block):
+    """Structures of a file, from which trajectories start; one that is drawn for each cell.
+
+    Attributes:
+        path: A file that ASE reads, from the folder of the ``source.yaml``. Its labels are not
+            used. Frames of one atom are left out.
+        index: Which of its frames, as in `ase.io.read`.
+    """
+
+    kind: Literal["file"] = "file"
+    path: Path
+    index: str = ":"
+
+
 class Dynamics(_Block):
     """Langevin dynamics.
 
@@ -69,7 +83,8 @@ class Dynamics(_Block):
         time_step: fs.
         friction: 1/fs.
         warm_up: Time before the first frame of a trajectory, fs.
-        settle: Time before the first frame in every further cell, fs.
+        settle: Time before the first frame in every further cell, fs. With a `File` every cell
+            is a structure at which the trajectory begins anew.
         stride: Time between frames, fs.
     """
 
@@ -87,7 +102,8 @@ class Run(_Block):
         split: Which file its frames go to.
         temperature: K.
         seeds: One trajectory for each.
-        cells: Randomly strained cells that a trajectory visits, one after the other.
+        cells: Randomly strained cells, or structures of a file, that a trajectory visits, one
+            after the other.
         frames: Frames in each cell.
     """
 
@@ -112,7 +128,7 @@ class Source(_Block):
     """
 
     name: str
-    structure: Annotated[Molecule | Crystal, Field(discriminator="kind")]
+    structure: Annotated[Molecule | Crystal | File, Field(discriminator="kind")]
     method: Method
     dynamics: Dynamics
     isolated_atoms: dict[str, PositiveInt]
@@ -127,14 +143,14 @@ def load_source(path: str | Path) -> Source:
         path: A ``source.yaml``.
 
     Returns:
-        The settings.
+        The settings, with the path of a structure file made absolute.
 
     Raises:
         ValueError: If the file is no valid YAML, a key is unknown or missing, or a value does not
             fit.
     """
     try:
-        return Source.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        source = Source.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise ValueError(f"`load_source(path=...)` must be YAML. Got {path}: {error}") from error
     except ValidationError as error:
@@ -142,3 +158,8 @@ def load_source(path: str | Path) -> Source:
         raise ValueError(
             f"`load_source(path=...)` must hold the keys of `Source`. Got {path}: {said}."
         ) from error
+    if not isinstance(source.structure, File):
+        return source
+    file = (Path(path).parent / source.structure.path).resolve()
+    structure = source.structure.model_copy(update={"path": file})
+    return source.model_copy(update={"structure": structure})
