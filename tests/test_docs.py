@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from ase.build import bulk
 from ase.io import write
@@ -17,6 +18,8 @@ from typer.main import get_command
 
 from tensornet import models
 from tensornet.__main__ import app
+from tensornet.datasets.generate import Source
+from tensornet.datasets.generate.__main__ import command as generate
 from tensornet.train import load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +87,10 @@ def test_commands_of_pages_exist(page: str, words: list[str]) -> None:
         name, *arguments = rest
         found = command.commands[name].make_context(name, arguments, resilient_parsing=False)
         assert found.params
+    elif words[:3] == ["python", "-m", "tensornet.datasets.generate"]:
+        generator = typer.Typer()
+        generator.command()(generate)
+        assert get_command(generator).make_context("generate", words[3:]).params
     elif words[0] == "make":
         assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
     else:
@@ -104,6 +111,9 @@ def recipes() -> list[object]:
 @pytest.mark.parametrize("block", recipes())
 def test_recipes_of_pages_are_valid(block: str, tmp_path: Path) -> None:
     content = yaml.safe_load(block)
+    if "structure" in content:
+        Source.model_validate(content)
+        return
     content.setdefault("model", {"name": "gaunt", "cutoff": 5.0})
     content.setdefault("data", {"train": "train.extxyz"})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))

@@ -19,7 +19,7 @@ Make = Callable[..., LennardJones]
 
 
 def checked(model: LennardJones, atoms: Atoms) -> Report:
-    return validate(model, atoms, md_steps=30)
+    return validate(model, atoms, md_steps=150)
 
 
 def summed(pair: Tensor, edge_index: Tensor, species: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from tensornet.atoms import graph
 from tensornet.models import Potential
 
 Array = NDArray[np.float64]
+LEAST = 1e-3  # eV: errors of smaller energies are relative to this; a free atom's are rounding
 
 
 class Answer(NamedTuple):
@@ -99,10 +100,10 @@ def difference(got: Answer, expected: Answer) -> float:
     """Give the largest relative error of energy, forces and stress.
 
     Energies are relative to the interaction energy or to the largest force times 1 Å, whichever
-    is larger; forces and stress to their largest component.
+    is larger, or to 1 meV; forces and stress to their largest component.
     """
     force = np.abs(expected.forces).max(initial=0.0)
-    scale = max(abs(expected.interaction), force, 1e-12)
+    scale = max(abs(expected.interaction), force, LEAST)
     errors = [
         abs(got.interaction - expected.interaction) / scale,
         np.abs(got.energies - expected.energies).max() / scale,
