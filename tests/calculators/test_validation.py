@@ -196,7 +196,7 @@ BROKEN = [
     (SwappedStress, {"stress", "rotation"}),
     (NoReaction, {"hessian"}),
     (Driven, {"forces", "hessian", "drift"}),
-    (SharpCutoff, {"cutoff"}),
+    (SharpCutoff, {"cutoff", "drift"}),
     (CosineCutoff, {"cutoff"}),
     (Directed, {"rotation"}),
     (Handed, {"inversion"}),
