@@ -30,10 +30,10 @@ def drift(bench: Bench) -> Row:
         energies, temperatures = _trajectory(bench)
     except ValueError as error:
         return Row("drift", words, np.inf, LIMIT, unit, False, f"the run broke down: {error}")
-    times = TIME_STEP * 1e-3 * np.arange(len(energies))
+    times: Array = TIME_STEP * 1e-3 * np.arange(len(energies), dtype=np.float64)
     rest = energies - energies[0]
     slope, offset = np.polyfit(times, rest, 1)
-    value, error = float(abs(slope)), _error(times, rest)
+    value, width = float(abs(slope)), _error(times, rest)
     spread = float(np.std(rest - slope * times - offset))
     note = (
         f"{bench.md_steps} steps of {TIME_STEP} fs from {TEMPERATURE:.0f} K, on average "
@@ -41,8 +41,8 @@ def drift(bench: Bench) -> Row:
     )
     # Short runs show the oscillation of the integrator's energy, unless it is as large as a drift
     # that would fail in a whole picosecond.
-    if value - 3 * error <= LIMIT < value and float(np.ptp(rest)) < LIMIT:
-        note = f"uncertain by {error:.1g}: too short to tell, ask for more steps; {note}"
+    if value - 3 * width <= LIMIT < value and float(np.ptp(rest)) < LIMIT:
+        note = f"uncertain by {width:.1g}: too short to tell, ask for more steps; {note}"
         return Row("drift", words, value, LIMIT, unit, None, note)
     return Row("drift", words, value, LIMIT, unit, value <= LIMIT, note)
 
