@@ -110,7 +110,7 @@ def test_the_network_trains_on_energies_forces_and_stress(recipe: Make, folder: 
         loss={"stress": 0.1},
         data={"test": "test.extxyz", "reference_energies": "fit"},
         training={"dtype": "float32", "epochs": 10, "ema": 0},
-        optimizer={"lr": 0.02},
+        optimizer={"lr": 0.01},
     )
     results = fit(plan, folder / "out")
     rows = list(csv.DictReader((folder / "out" / "metrics.csv").read_text().splitlines()))

@@ -110,8 +110,10 @@ def test_low_half_is_louder(data: str) -> None:
     )
     b = make(torch.Generator().manual_seed(0), 4000)
     assert_close(b.norm(dim=1), torch.ones(4000, dtype=torch.float64))
-    _, vectors = torch.linalg.eigh(A.to_dense())
+    values, vectors = torch.linalg.eigh(A.to_dense())
     loud = (b @ vectors).square().mean(0)
+    same = ((values[:, None] - values).abs() < 1e-9 * values[-1]).double()
+    loud = same @ loud / same.sum(1)  # vectors of one value may be any of their space
     many = 54 if data == "box" else 59
     assert float(loud[:50].mean() / loud[60:].mean()) == pytest.approx(LOUD**2, rel=0.05)
     assert float(loud[:many].min()) > 20 * float(loud[many:].max())
