@@ -34,7 +34,6 @@ VARIANTS = {
     "as it is": (),
     "as it is, seed 1": ("training.seed=1",),
     "as it is, seed 2": ("training.seed=2",),
-    "as it is, seed 3": ("training.seed=3",),
     "AdamW": ("optimizer.name=adamw",),
     "weight_decay 0.1": ("optimizer.weight_decay=0.1",),
     "basis_decay 0": ("model.basis_decay=0",),
@@ -127,7 +126,8 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             row = train(frames, variants[name], Path(folder))
-        made[name] = {**row, "date": origin(())["date"]}  # of this row: runs may be several
+        here = origin(())  # of this row: runs may be several, on several machines
+        made[name] = {**row, "date": here["date"], "processor": here["machine"]["processor"]}
         ordered = {k: made[k] for k in variants if k in made}
         names = [Path(name).name for name in frames]
         content = {"smoke": arguments.smoke, "frames": names, "recipe": RECIPE.strip()}

@@ -211,6 +211,9 @@ def test_trajectories_start_at_structures_of_a_file(starts: Path) -> None:
         masses = start.get_masses()
         assert 1e-3 < np.abs(moved).max() < 0.2  # 3 fs at 300 K
         assert np.abs(masses @ moved).max() < 1e-6  # it stays where it was
+    folder = starts.parent / "made" / "here"
+    assert load_source(write(generated, folder)[2]) == generated.source
+    assert "path: ../../starts.xyz\n" in (folder / "source.yaml").read_text()
     first, second = (sample_dynamics(source, source.runs[0], 1).frames for _ in range(2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_allclose(a.positions, b.positions, rtol=0, atol=1e-7)
@@ -222,7 +225,14 @@ def test_files_of_structures_that_do_not_fit_are_refused(starts: Path) -> None:
     atoms = source.model_copy(update={"isolated_atoms": {"H": 2, "O": 3}})
     with pytest.raises(ValueError, match=r"isolated_atoms.*Missing: C"):
         generate(atoms)
+    ion = ase.Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1})
+    ase.io.write(starts.parent / "ion.extxyz", ion)
     for change, error, message in (
+        (
+            {"path": starts.parent / "ion.extxyz"},
+            ValueError,
+            "neutral structures. Got a charge of -1",
+        ),
         ({"index": "2"}, ValueError, "two or more atoms. Got 1 frames"),
         ({"index": "7"}, ValueError, "frames that ASE reads"),
         ({"path": Path("nowhere.xyz")}, FileNotFoundError, "must be a file. Got nowhere.xyz"),

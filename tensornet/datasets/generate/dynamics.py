@@ -77,7 +77,8 @@ def build(structure: Molecule | Crystal | File) -> list[ase.Atoms]:
         The molecule, or the cubic cell without strain; or the structures of a file.
 
     Raises:
-        ValueError: If ASE does not know it, or the file has no structure of two atoms.
+        ValueError: If ASE does not know it, the file has no structure of two atoms, or one of
+            them is charged.
         FileNotFoundError: If there is no such file.
     """
     if isinstance(structure, File):
@@ -105,6 +106,11 @@ def _frames(file: File) -> list[ase.Atoms]:
             f"{file.path}, {file.index!r}: {error}."
         ) from error
     frames = found if isinstance(found, list) else [found]
+    if charged := [k for k, frame in enumerate(frames) if frame.info.get("charge", 0)]:
+        raise ValueError(
+            "`structure: {path: ..., index: ...}` must hold neutral structures. Got a charge of "
+            f"{frames[charged[0]].info['charge']} in frame {charged[0]} of {file.path}."
+        )
     kept = [
         ase.Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
         for frame in frames

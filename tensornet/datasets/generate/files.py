@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +20,7 @@ from ase.io import write as ase_write
 
 from tensornet.datasets.generate.decorrelation import autocorrelation
 from tensornet.datasets.generate.dynamics import Trajectory, build, sample_dynamics
-from tensornet.datasets.generate.source import Run, Source
+from tensornet.datasets.generate.source import File, Run, Source
 from tensornet.datasets.generate.xtb import isolated_atoms
 
 
@@ -106,6 +107,9 @@ def write(generated: Generated, out: str | Path) -> tuple[Path, ...]:
         ase_write(text, frames, format="extxyz")
         path.write_bytes(gzip.compress(text.getvalue().encode(), compresslevel=9, mtime=0))
     settings = generated.source.model_dump(mode="json", exclude_none=True)
+    if isinstance(structure := generated.source.structure, File):
+        # As `load_source` reads it, so that folders may move together.
+        settings["structure"]["path"] = os.path.relpath(structure.path, folder)
     paths[2].write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return paths
 
